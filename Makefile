@@ -1,0 +1,60 @@
+# smi-xds. `make` lists what there is.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Tests that start Envoys or an API server share two cores with their neighbours.
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports unit coverage golden check lock bench clean format
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: $(VENV)/.installed ## make the virtual environment
+.PHONY: install
+
+demo: install ## watch real Envoys obey SMI objects (Ctrl-C ends it)
+	@$(BIN)/smi-xds demo $(ARGS)
+
+test: lint types imports unit ## everything that CI runs
+
+lint: install ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+imports: install ## who may import whom
+	$(BIN)/lint-imports
+
+unit: install ## pytest, all of it, with the coverage of the pure rooms
+	$(BIN)/python -m tests.run -n $(JOBS) $(ARGS)
+
+golden: install ## rewrite and prune the golden cases, then read the diff
+	$(BIN)/python -m tests.golden
+
+check: install ## the problems of the examples
+	$(BIN)/smi-xds check --files examples
+
+lock: install ## resolve requirements.lock anew
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev \
+	  --generate-hashes --no-header --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
+
+bench: install ## measure; see benchmarks/README.md
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove what was built here
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,1 @@
+"""The xDS protocol: sessions, cache, server."""

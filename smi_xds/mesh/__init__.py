@@ -1,0 +1,1 @@
+"""What we understood of the objects: services, identities, access, traffic."""

@@ -1,0 +1,1 @@
+"""Kubernetes and SMI objects, parsed and frozen."""
