@@ -113,6 +113,10 @@ class SmiXdsError(Exception):
     """The world is not as it must be; the message is one line that names the cure."""
 
 
+class ConfigError(SmiXdsError):
+    """A flag or an environment variable has a value that cannot be used."""
+
+
 class SourceError(SmiXdsError):
     """A source cannot be read at all: a missing folder, a bad kubeconfig."""
 

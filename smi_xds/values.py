@@ -6,6 +6,7 @@ prints the way an operator would write it.
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NewType, Self
 
 # SPIFFE-ID specification, sections 2.1 and 2.2: lower case trust domain, unescaped path segments.
@@ -14,6 +15,18 @@ _PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
 
 TypeUrl = NewType("TypeUrl", str)
 """`type.googleapis.com/envoy.config.cluster.v3.Cluster` and its like."""
+
+
+class Mode(StrEnum):
+    """How strictly a mesh, a namespace or a workload is judged; for access and mTLS separately."""
+
+    STRICT = "strict"
+    PERMISSIVE = "permissive"
+
+
+def is_trust_domain(text: str) -> bool:
+    """Whether it may name a trust domain (SPIFFE-ID, section 2.1)."""
+    return _TRUST_DOMAIN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -94,7 +107,7 @@ class SpiffeId:
         domain, slash, path = rest.partition("/")
         if scheme != "spiffe" or not separator:
             raise ValueError(f"{text!r} is not a SPIFFE id: it does not start with spiffe://")
-        if not _TRUST_DOMAIN.fullmatch(domain):
+        if not is_trust_domain(domain):
             raise ValueError(f"{text!r} is not a SPIFFE id: bad trust domain {domain!r}")
         if not _PATH.fullmatch(slash + path):
             raise ValueError(f"{text!r} is not a SPIFFE id: bad path {slash + path!r}")
