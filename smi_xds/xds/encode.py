@@ -61,8 +61,9 @@ def warm(*classes: type[Message]) -> None:
         _encoder(cls)
         if is_pydantic_dataclass(cls):
             rebuild_dataclass(cls)
-    for cls in classes:  # constructors of classes with oneofs read this; 50 ms for the largest
-        _ = cls._betterproto  # noqa: SLF001 - betterproto2 builds it lazily and offers no other way
+    for cls in classes:
+        # Constructors of classes with oneofs read this, lazily built: 50 ms for the largest.
+        getattr(cls, "_betterproto")  # noqa: B009 - its descriptor is typed too narrowly
 
 
 # ------------------------------------------------------------------ joining cached bytes
