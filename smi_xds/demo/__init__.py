@@ -1,0 +1,1 @@
+"""The local demo: the bookstore story with real Envoys, little applications and a live view."""
