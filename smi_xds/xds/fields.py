@@ -5,14 +5,17 @@ so that the classes stay the only source of truth.
 """
 
 import dataclasses
+import re
 import sys
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 import betterproto2
 
 Message: typing.TypeAlias = betterproto2.Message
+
+_NAME: typing.Final = re.compile(r"[A-Za-z_][\w.]*")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +41,8 @@ class Field:
 @cache
 def fields_of(cls: type[Message]) -> tuple[Field, ...]:
     """The fields of a message class, in the order of their declaration."""
-    # One look at all annotations: betterproto2's own `cls_by_field` evaluates them once per field,
-    # which takes 50 ms for HttpConnectionManager.
-    hints = typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {})
-    return tuple(_field(field, hints[field.name]) for field in dataclasses.fields(_data(cls)))
+    names = vars(sys.modules[cls.__module__])
+    return tuple(_field(field, names) for field in dataclasses.fields(_data(cls)))
 
 
 def graph_of(roots: Iterable[type[Message]]) -> tuple[type[Message], ...]:
@@ -75,19 +76,26 @@ def _data(cls: type[Message]) -> type[typing.Any]:
     return cls
 
 
-def _field(field: "dataclasses.Field[object]", hint: object) -> Field:
+def _field(field: "dataclasses.Field[object]", names: Mapping[str, object]) -> Field:
     meta = betterproto2.FieldMetadata.get(field)
-    types = list(_classes(hint))
+    annotation = str(field.type)
     if meta.map_meta is None:
-        return _scalar(field.name, meta, types[-1] if types else None)
+        return _single(field.name, meta, annotation, names)
     key, value = meta.map_meta
-    entry = (_scalar("key", key, None), _scalar("value", value, types[-1] if types else None))
+    entry = (_single("key", key, "", names), _single("value", value, annotation, names))
     return Field(name=field.name, number=meta.number, kind=meta.proto_type, entry=entry)
 
 
-def _scalar(name: str, meta: betterproto2.FieldMetadata, cls: type | None) -> Field:
-    is_enum = meta.proto_type == betterproto2.TYPE_ENUM
+def _single(
+    name: str, meta: betterproto2.FieldMetadata, annotation: str, names: Mapping[str, object]
+) -> Field:
     is_message = meta.proto_type == betterproto2.TYPE_MESSAGE
+    is_enum = meta.proto_type == betterproto2.TYPE_ENUM
+    cls: typing.Any = None
+    if meta.unwrap:
+        cls = meta.unwrap()
+    elif is_message or is_enum:
+        cls = _class_in(annotation, names)
     return Field(
         name=name,
         number=meta.number,
@@ -96,14 +104,20 @@ def _scalar(name: str, meta: betterproto2.FieldMetadata, cls: type | None) -> Fi
         optional=bool(meta.optional),
         wrapped=meta.unwrap is not None,
         oneof=meta.group,
-        message=(meta.unwrap() if meta.unwrap else cls) if is_message else None,
+        message=cls if is_message else None,
         enum=cls if is_enum else None,
     )
 
 
-def _classes(hint: object) -> Iterator[type]:
-    """The message and enum classes that stand in an annotation such as `list[Route] | None`."""
-    if isinstance(hint, type) and issubclass(hint, betterproto2.Message | betterproto2.Enum):
-        yield hint
-    for argument in typing.get_args(hint):
-        yield from _classes(argument)
+def _class_in(annotation: str, names: Mapping[str, object]) -> object:
+    """The class that an annotation such as `list[__core__v3__.Address] | None` speaks of.
+
+    It is looked up by its name: evaluating annotations (`typing.get_type_hints`, and with it
+    betterproto2's own `cls_by_field`) is what makes a first use of these classes slow.
+    """
+    *_, dotted = (name for name in _NAME.findall(annotation) if name != "None")
+    first, *rest = dotted.split(".")
+    value = names[first]
+    for name in rest:
+        value = getattr(value, name)
+    return value
