@@ -87,7 +87,7 @@ class ProxyId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SpiffeId:
-    """A workload identity, as it stands in the URI SAN of its certificate (SPIFFE-ID, section 2)."""
+    """A workload identity, as in the URI SAN of its certificate (SPIFFE-ID, section 2)."""
 
     trust_domain: str
     path: str

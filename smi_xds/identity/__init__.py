@@ -1,1 +1,1 @@
-"""The certificate authority."""
+"""The certificate authority: who a workload is, proved by X.509 certificates (SPIFFE X509-SVID)."""

@@ -1,0 +1,271 @@
+"""Flags and environment become frozen values, or one line that names the flag."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smi_xds.config import (
+    Address,
+    KubernetesConfig,
+    LogConfig,
+    LogFormat,
+    LogLevel,
+    MeshConfig,
+    ServeConfig,
+    default_state_folder,
+    parse_address,
+    parse_kubernetes,
+    parse_log,
+    parse_mesh,
+    parse_serve,
+    parse_xds_address,
+)
+from smi_xds.problems import ConfigError
+from smi_xds.values import Mode
+
+HOME = {"HOME": "/home/operator"}
+
+
+def test_serve_needs_a_folder_and_nothing_else() -> None:
+    """Every other flag has a default, the strict one where there is a choice."""
+    config = parse_serve(files=[Path("objects")], environ=HOME)
+
+    assert config == ServeConfig(
+        files=(Path("objects"),),
+        kubernetes=None,
+        xds_address=Address("127.0.0.1", 15010),
+        state_folder=Path("/home/operator/.local/state/smi-xds"),
+        mesh=MeshConfig(
+            trust_domain="cluster.local", access_mode=Mode.STRICT, mtls_mode=Mode.STRICT
+        ),
+        log=LogConfig(format=LogFormat.JSON, level=LogLevel.INFO),
+    )
+
+
+def test_serve_takes_what_it_is_given() -> None:
+    """Each flag arrives in its place; a folder given twice is read once."""
+    kubernetes = KubernetesConfig(kubeconfig="/tmp/kubeconfig")
+    mesh = MeshConfig(trust_domain="example.org")
+    log = LogConfig(level=LogLevel.DEBUG)
+
+    config = parse_serve(
+        files=[Path("b"), Path("a"), Path("b/")],
+        kubernetes=kubernetes,
+        xds_address="[::1]:0",
+        state_folder=Path("state"),
+        mesh=mesh,
+        log=log,
+        environ={},
+    )
+
+    assert config == ServeConfig(
+        files=(Path("b"), Path("a")),
+        kubernetes=kubernetes,
+        xds_address=Address("::1", 0),
+        state_folder=Path("state"),
+        mesh=mesh,
+        log=log,
+    )
+
+
+def test_serve_without_a_source_is_refused() -> None:
+    """There is nothing to serve from."""
+    with pytest.raises(ConfigError, match="give --files DIR or --kubernetes"):
+        parse_serve(environ=HOME)
+
+
+@pytest.mark.parametrize(
+    "text, host, port",
+    [
+        ("127.0.0.1:15010", "127.0.0.1", 15010),
+        ("localhost:0", "localhost", 0),
+        ("[::1]:65535", "::1", 65535),
+        ("control.example.org:443", "control.example.org", 443),
+    ],
+)
+def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
+    """It is printed as it was written."""
+    address = parse_address(text, flag="--server")
+
+    assert address == Address(host, port)
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":", ":15010", "127.0.0.1", "::1:15010", "[::1]", "[::1:15010", "[]:1", "[a.b]:1"),
+        *("[127.0.0.1]:1", "[fe80::1%eth0]:1", "http://a:1", "a b:1", "a/b:1", "[::1]x:1"),
+    ],
+)
+def test_what_is_not_host_and_port_is_refused(text: str) -> None:
+    """The error quotes it, names the flag and shows the form."""
+    with pytest.raises(ConfigError) as caught:
+        parse_address(text, flag="--server")
+
+    assert str(caught.value) == f"--server {text!r} is not HOST:PORT, such as 127.0.0.1:15010"
+
+
+@pytest.mark.parametrize("port", ["", "x", "-1", "+1", "1_0", "65536", "1 ", "\u0661", "000080"])
+def test_a_port_is_a_number_from_0_to_65535(port: str) -> None:
+    """Spellings that only a programming language knows are refused too."""
+    with pytest.raises(ConfigError, match="has a port that is not a number from 0 to 65535"):
+        parse_address(f"127.0.0.1:{port}", flag="--server")
+
+
+@given(text=st.text(max_size=30))
+def test_any_text_is_an_address_or_one_line(text: str) -> None:
+    """Nothing but ConfigError escapes, and its message has one line."""
+    message = ""
+    address: Address | None = None
+    try:
+        address = parse_address(text, flag="--server")
+    except ConfigError as error:
+        message = str(error)
+
+    assert len(message.splitlines()) == (1 if address is None else 0)
+    assert address is None or parse_address(str(address), flag="--server") == address
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"])
+def test_xds_is_served_on_loopback(text: str) -> None:
+    """Every loopback address will do."""
+    assert parse_xds_address(text).is_loopback
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0.0.0.0:15010", "[::]:15010", "10.0.0.1:15010", "example.org:15010"),
+        *("localhost.example.org:15010", "[::ffff:127.0.0.1]:15010"),
+    ],
+)
+def test_xds_in_plaintext_is_refused_elsewhere(text: str) -> None:
+    """Whoever reaches it could take any identity: the error says so, and what to use."""
+    with pytest.raises(ConfigError) as caught:
+        parse_xds_address(text)
+
+    assert str(caught.value) == (
+        f"--xds-address {text} is refused: without TLS, xDS is served on loopback only; "
+        "use 127.0.0.1:15010 or [::1]:15010"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "Cluster.local", "spiffe://cluster.local", "a/b", "a b"])
+def test_a_bad_trust_domain_is_refused(text: str) -> None:
+    """The error quotes it and says what one is made of."""
+    with pytest.raises(ConfigError) as caught:
+        parse_mesh(trust_domain=text)
+
+    assert str(caught.value).startswith(f"--trust-domain {text!r} cannot be a trust domain: use ")
+
+
+def test_access_and_mtls_have_modes_of_their_own() -> None:
+    """One may be permissive while the other stays strict."""
+    mesh = parse_mesh(trust_domain="example.org", access_mode="permissive", mtls_mode="strict")
+
+    assert mesh == MeshConfig(
+        trust_domain="example.org", access_mode=Mode.PERMISSIVE, mtls_mode=Mode.STRICT
+    )
+
+
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    """Each flag with a fixed set of values names them."""
+    with pytest.raises(ConfigError, match=r"^--access-mode 'lax' must be one of: strict, perm"):
+        parse_mesh(access_mode="lax")
+    with pytest.raises(ConfigError, match=r"^--mtls-mode 'off' must be one of: strict, permissive"):
+        parse_mesh(mtls_mode="off")
+    with pytest.raises(ConfigError, match=r"^--log-format 'xml' must be one of: json, console$"):
+        parse_log(log_format="xml")
+    with pytest.raises(ConfigError, match=r"^--log-level 'all' must be one of: debug, info, warn"):
+        parse_log(log_level="all")
+
+
+def test_the_log_is_json_at_info_unless_asked() -> None:
+    """People at a terminal ask for the console."""
+    assert parse_log() == LogConfig(format=LogFormat.JSON, level=LogLevel.INFO)
+    assert parse_log(log_format="console", log_level="error") == LogConfig(
+        format=LogFormat.CONSOLE, level=LogLevel.ERROR
+    )
+
+
+@pytest.mark.parametrize(
+    "environ, folder",
+    [
+        ({"XDG_STATE_HOME": "/var/state", **HOME}, "/var/state/smi-xds"),
+        ({"XDG_STATE_HOME": "/var/state"}, "/var/state/smi-xds"),
+        ({"XDG_STATE_HOME": "", **HOME}, "/home/operator/.local/state/smi-xds"),
+        ({"XDG_STATE_HOME": "relative", **HOME}, "/home/operator/.local/state/smi-xds"),
+        (HOME, "/home/operator/.local/state/smi-xds"),
+    ],
+)
+def test_state_is_kept_where_xdg_says(environ: dict[str, str], folder: str) -> None:
+    """The variable where it is absolute, else the folder below HOME."""
+    assert default_state_folder(environ) == Path(folder)
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "relative"}])
+def test_without_a_home_the_state_folder_must_be_given(environ: dict[str, str]) -> None:
+    """As in a container without a passwd entry; a given folder needs no HOME."""
+    with pytest.raises(ConfigError, match="set it, or give --state-folder DIR"):
+        parse_serve(files=[Path("objects")], environ=environ)
+
+    config = parse_serve(files=[Path("objects")], state_folder=Path("state"), environ=environ)
+
+    assert config.state_folder == Path("state")
+
+
+def test_the_environment_is_that_of_the_process_unless_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is read at the call, not at the import."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+
+    assert default_state_folder() == Path("/elsewhere/smi-xds")
+
+
+def test_the_kubeconfig_is_found_as_kubectl_finds_it() -> None:
+    """The flag wins over KUBECONFIG, which wins over the file in the home folder."""
+    variable = {"KUBECONFIG": "/a:/b", **HOME}
+
+    assert parse_kubernetes(kubeconfig="/c", environ=variable).kubeconfig == "/c"
+    assert parse_kubernetes(environ=variable).kubeconfig == "/a:/b"
+    assert parse_kubernetes(environ=HOME).kubeconfig == "/home/operator/.kube/config"
+
+
+def test_without_a_home_the_kubeconfig_must_be_given() -> None:
+    """The error names the flag that helps here."""
+    with pytest.raises(ConfigError, match="set it, or give --kubeconfig FILE"):
+        parse_kubernetes(environ={})
+
+
+def test_in_a_cluster_no_kubeconfig_is_read() -> None:
+    """The pod's own service account is used, whatever the environment says."""
+    config = parse_kubernetes(in_cluster=True, environ={"KUBECONFIG": "/a"})
+
+    assert config == KubernetesConfig(kubeconfig=None, in_cluster=True)
+
+
+def test_in_cluster_excludes_a_kubeconfig_and_a_context() -> None:
+    """Asking for both is a mistake, and the error names the two flags."""
+    with pytest.raises(ConfigError, match="--kubeconfig and --in-cluster exclude each other"):
+        parse_kubernetes(kubeconfig="/c", in_cluster=True, environ=HOME)
+    with pytest.raises(ConfigError, match="--context and --in-cluster exclude each other"):
+        parse_kubernetes(context="kind", in_cluster=True, environ=HOME)
+
+
+def test_a_context_and_namespaces_narrow_what_is_watched() -> None:
+    """Namespaces are sorted, each once."""
+    config = parse_kubernetes(context="kind", namespaces=["b", "a", "b"], environ=HOME)
+
+    assert config.context == "kind"
+    assert config.namespaces == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a_b", "-a", "a-", "a.b", "a" * 64])
+def test_what_cannot_be_a_namespace_is_refused(name: str) -> None:
+    """A typo would watch nothing for ever, in silence."""
+    with pytest.raises(ConfigError, match=rf"^--namespace '{name}' cannot be the name"):
+        parse_kubernetes(namespaces=["good", name], environ=HOME)
