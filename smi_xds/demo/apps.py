@@ -87,6 +87,7 @@ class Counts:
         self._tally = Tally()
         self._strays = Tally()
         self._opened = 0
+        self._since = time.perf_counter()
 
     def answered(self, key: EdgeKey, code: str, *, began: float, epoch: int) -> None:
         """Count a request that has been answered, or lost."""
@@ -104,6 +105,7 @@ class Counts:
         self._tally = Tally()
         self._strays = Tally()
         self._opened = 0
+        self._since = time.perf_counter()
 
     def report(self, *, final: bool) -> None:
         """Write all counts of the epoch."""
@@ -113,6 +115,7 @@ class Counts:
             "edges": self._tally.to_json(),
             "strays": self._strays.to_json(),
             "opened": self._opened,
+            "seconds": time.perf_counter() - self._since,
         }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
@@ -195,7 +198,7 @@ class Application:
         self._counts = Counts()
         self._pace = Pace()
         self._beta = False
-        self._client = Client(spec, spec.call, self._counts) if spec.call else None
+        self._client = self._new_client()
 
     async def run(self, orders: asyncio.StreamReader) -> None:
         """Work until the orders end."""
@@ -213,6 +216,9 @@ class Application:
             for child in children:
                 child.cancel()
 
+    def _new_client(self) -> Client | None:
+        return Client(self._spec, self._spec.call, self._counts) if self._spec.call else None
+
     def _obey(self, orders: Orders) -> None:
         self._counts.turn_to(orders.epoch)
         self._pace.set(orders.rate)
@@ -224,12 +230,14 @@ class Application:
             await asyncio.sleep(_REPORT_EVERY)
 
     async def _keep_calling(self) -> None:
-        assert self._client is not None
+        # A client, and so a connection, of its own: one that is opened later was not kept.
+        client = self._new_client()
+        assert client is not None
         every_second = False
         while True:
             await self._pace.turn()
             every_second = self._beta and not every_second
-            if await self._client.call(beta=every_second) == RESET:
+            if await client.call(beta=every_second) == RESET:
                 await asyncio.sleep(_AFTER_RESET)
 
     async def _answer(self, asked: Message) -> bytes:

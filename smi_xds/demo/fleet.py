@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,25 +23,28 @@ _TIME_TO_OBEY = 10.0
 class Counted:
     """What the applications counted in one epoch.
 
-    `strays` are requests that ended in it and began before; `opened` says how many connections
-    each application had to open.
+    `strays` are requests that ended in it and began before. By application: how many connections
+    it had to `open`, and for how many `seconds` it counted.
     """
 
     tally: Tally = field(default_factory=Tally)
     strays: Tally = field(default_factory=Tally)
     opened: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def sum(cls, parts: Iterable["Counted"]) -> "Counted":
         """All of them together."""
         tally, strays = Tally(), Tally()
-        opened: dict[str, int] = {}
+        opened: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
         for part in parts:
             tally.add(part.tally)
             strays.add(part.strays)
-            for name, number in part.opened.items():
-                opened[name] = opened.get(name, 0) + number
-        return cls(tally, strays, opened)
+            opened.update(part.opened)
+            for name, duration in part.seconds.items():
+                seconds[name] = seconds.get(name, 0.0) + duration
+        return cls(tally, strays, opened, seconds)
 
 
 class _Application:
@@ -83,11 +87,13 @@ class _Application:
 
 
 def _counted(name: str, report: Mapping[str, object]) -> Counted:
-    edges, strays, opened = report["edges"], report["strays"], report["opened"]
+    edges, strays = report["edges"], report["strays"]
+    opened, seconds = report["opened"], report["seconds"]
     assert isinstance(edges, list)
     assert isinstance(strays, list)
     assert isinstance(opened, int)
-    return Counted(Tally.from_json(edges), Tally.from_json(strays), {name: opened})
+    assert isinstance(seconds, float)
+    return Counted(Tally.from_json(edges), Tally.from_json(strays), {name: opened}, {name: seconds})
 
 
 class Fleet:
