@@ -58,6 +58,7 @@ class ProblemCode(StrEnum):
     NO_BACKENDS = "NoBackends"
     NO_WEIGHT = "NoWeight"
     NEGATIVE_WEIGHT = "NegativeWeight"
+    MISSING_WEIGHT = "MissingWeight"
     DUPLICATE_BACKEND = "DuplicateBackend"
     SHADOWED_SPLIT = "ShadowedSplit"
     SPLIT_WITHOUT_MATCHES = "SplitWithoutMatches"
@@ -83,6 +84,7 @@ _WARNINGS = frozenset(
         ProblemCode.DEPRECATED_PORT,
         ProblemCode.DUPLICATE_MATCH,
         ProblemCode.NEGATIVE_WEIGHT,
+        ProblemCode.MISSING_WEIGHT,
         ProblemCode.DUPLICATE_BACKEND,
         ProblemCode.SERVER_FIRST_PERMISSIVE,
         ProblemCode.UNKNOWN_PORT,

@@ -1,0 +1,276 @@
+"""Who may call whom: TrafficTargets become grants.
+
+One pure function per destination service account. Everything that is wrong makes a
+TrafficTarget grant less, and is a problem:
+
+- A rule of unknown kind, or whose route does not exist, empties its layer: it could have been
+  a restriction. A single bad match among good ones only drops out.
+- TrafficTargets unite (traffic-access, "additive"), each judged by itself, so that the ports of
+  one never combine with the matches of another.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from smi_xds.mesh.matches import RouteMatches, read_ports
+from smi_xds.mesh.model import Grant, HttpMatch, Protocol
+from smi_xds.objects.smi import Rule, Subject, TCPRoute, TrafficTarget
+from smi_xds.problems import Problem, ProblemCode
+from smi_xds.values import ObjectRef, ServiceAccountRef, SpiffeId
+
+HTTP_ROUTES = "HTTPRouteGroup"
+TCP_ROUTE = "TCPRoute"
+UDP_ROUTE = "UDPRoute"
+_RULE_KINDS = (HTTP_ROUTES, TCP_ROUTE, UDP_ROUTE)
+
+RuleRoute = RouteMatches | TCPRoute | None
+"""What a rule refers to: its group's matches, its TCPRoute, or None where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountPorts:
+    """The ports of the pods that run as an account: what a TrafficTarget can speak of."""
+
+    targets: tuple[tuple[int, Protocol], ...] = ()
+    services: tuple[tuple[int, int], ...] = ()
+    """(Service port, target port) where the two differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The grants of one destination, by TrafficTarget name, and what is wrong with them."""
+
+    grants: tuple[Grant, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def destination_of(target: TrafficTarget) -> ServiceAccountRef | None:
+    """The account a TrafficTarget protects; None where it names none."""
+    subject = target.destination
+    if subject is None or subject.kind != "ServiceAccount":
+        return None
+    return ServiceAccountRef(subject.namespace or target.namespace, subject.name)
+
+
+def build_access(
+    targets: tuple[TrafficTarget, ...],
+    routes: tuple[tuple[RuleRoute, ...], ...],
+    known: frozenset[ServiceAccountRef],
+    ports: AccountPorts,
+    trust_domain: str,
+) -> Access:
+    """The grants of `targets`, which share a destination.
+
+    `routes` holds, per target, what each of its rules refers to. `known` are those of the
+    accounts named here that exist.
+    """
+    grants: list[Grant] = []
+    problems: list[Problem] = []
+    for target, referred in zip(targets, routes, strict=True):
+        reader = _Reader(target, referred, known, ports, trust_domain)
+        grant = reader.grant()
+        problems.extend(reader.problems)
+        if grant is not None:
+            grants.append(grant)
+    return Access(grants=tuple(grants), problems=tuple(problems))
+
+
+class _Reader:
+    """Reads one TrafficTarget and collects its problems."""
+
+    def __init__(
+        self,
+        target: TrafficTarget,
+        routes: tuple[RuleRoute, ...],
+        known: frozenset[ServiceAccountRef],
+        ports: AccountPorts,
+        trust_domain: str,
+    ) -> None:
+        self._target = target
+        self._routes = tuple(zip(target.rules or (), routes, strict=True))
+        self._known = known
+        self._ports = ports
+        self._trust_domain = trust_domain
+        self.problems: list[Problem] = []
+
+    def grant(self) -> Grant | None:
+        """The grant, or None where the whole TrafficTarget is void."""
+        sources = self._sources()
+        if not self._check_destination() or not self._check_rules() or not sources:
+            return None
+        kinds = {rule.kind for rule, _ in self._routes}
+        return Grant(
+            target=f"{self._target.namespace}/{self._target.name}",
+            sources=sources,
+            ports=self._tcp_ports(),
+            http=self._http() if HTTP_ROUTES in kinds else None,
+            tcp=TCP_ROUTE in kinds and HTTP_ROUTES not in kinds,
+            l7=bool(kinds & {TCP_ROUTE, HTTP_ROUTES}),
+        )
+
+    def _check_destination(self) -> bool:
+        subject, where = self._target.destination, "spec.destination"
+        if subject is None:
+            self._add(
+                where,
+                ProblemCode.INVALID_OBJECT,
+                "There is no destination.",
+                "Name the ServiceAccount of the pods to protect.",
+            )
+            return False
+        if subject.kind != "ServiceAccount":
+            self._unknown_kind(f"{where}.kind", subject.kind, "ServiceAccount")
+            return False
+        if (subject.namespace or self._target.namespace) != self._target.namespace:
+            self._add(
+                f"{where}.namespace",
+                ProblemCode.FOREIGN_NAMESPACE,
+                f"The destination is in {subject.namespace}, this object is not; only a "
+                "TrafficTarget beside its destination counts.",
+                f"Move this object to the namespace {subject.namespace}.",
+            )
+            return False
+        self._check_known(subject, where)
+        return True
+
+    def _check_known(self, subject: Subject, where: str) -> None:
+        account = ServiceAccountRef(subject.namespace or self._target.namespace, subject.name)
+        if account not in self._known:
+            self._add(
+                f"{where}.name",
+                ProblemCode.MISSING_SERVICE_ACCOUNT,
+                f"There is no ServiceAccount {account}, and no pod runs as it.",
+                "Create it, or correct the name.",
+            )
+
+    def _sources(self) -> tuple[SpiffeId, ...]:
+        sources: set[SpiffeId] = set()
+        for index, subject in enumerate(self._target.sources or ()):
+            where = f"spec.sources[{index}]"
+            if subject.kind != "ServiceAccount":
+                self._unknown_kind(f"{where}.kind", subject.kind, "ServiceAccount")
+                continue
+            self._check_known(subject, where)
+            account = ServiceAccountRef(subject.namespace or self._target.namespace, subject.name)
+            sources.add(SpiffeId.of(self._trust_domain, account))
+        if not self._target.sources:
+            self._add(
+                "spec.sources",
+                ProblemCode.NO_SOURCES,
+                "No source is listed, so nobody is allowed.",
+                "List the ServiceAccounts of the callers.",
+            )
+        return tuple(sorted(sources))
+
+    def _check_rules(self) -> bool:
+        if not self._routes:
+            self._add(
+                "spec.rules",
+                ProblemCode.NO_RULES,
+                "No rule is listed, so nothing is allowed.",
+                "List an HTTPRouteGroup or a TCPRoute; a TCPRoute without ports allows all.",
+            )
+        unknown = [
+            (index, rule)
+            for index, (rule, _) in enumerate(self._routes)
+            if rule.kind not in _RULE_KINDS
+        ]
+        for index, rule in unknown:
+            self._unknown_kind(f"spec.rules[{index}].kind", rule.kind, " or ".join(_RULE_KINDS))
+        return bool(self._routes) and not unknown
+
+    def _tcp_ports(self) -> tuple[int, ...] | None:
+        layers = list(self._port_layers())
+        listed: set[int] | None = None
+        if layers and all(ports is not None for ports in layers):
+            listed = {port for ports in layers for port in ports or ()}
+        # destination.port restricted v1alpha1 and v1alpha2; it still does, wherever it stands.
+        if (only := self._target.destination_port) is not None:
+            listed = {only} if listed is None or only in listed else set()
+        return None if listed is None else tuple(sorted(listed))
+
+    def _port_layers(self) -> Iterator[tuple[int, ...] | None]:
+        """The ports of each TCPRoute; a missing one empties the layer, even beside "all ports"."""
+        rules = [(i, rule, route) for i, (rule, route) in enumerate(self._routes)]
+        tcp = [(i, rule, route) for i, rule, route in rules if rule.kind == TCP_ROUTE]
+        missing = [(i, rule) for i, rule, route in tcp if not isinstance(route, TCPRoute)]
+        for i, rule in missing:
+            self._missing_route(i, rule)
+        if missing:
+            yield ()
+            return
+        for i, _, route in tcp:
+            assert isinstance(route, TCPRoute)
+            ports = read_ports(route)
+            for port in ports or ():
+                self._check_port(f"spec.rules[{i}]", route.ref, port)
+            yield ports
+
+    def _check_port(self, where: str, route: ObjectRef, port: int) -> None:
+        if not self._ports.targets or port in {number for number, _ in self._ports.targets}:
+            return
+        backing = [target for number, target in self._ports.services if number == port]
+        if backing:
+            self._add(
+                where,
+                ProblemCode.NOT_A_TARGET_PORT,
+                f"{route} lists {port}, which is only the Service's port; the pods serve it on "
+                f"{backing[0]}.",
+                f"List the target port {backing[0]} in {route}.",
+            )
+        else:
+            served = ", ".join(str(number) for number, _ in self._ports.targets)
+            self._add(
+                where,
+                ProblemCode.UNKNOWN_PORT,
+                f"{route} lists {port}, which no Service of the destination's pods names.",
+                f"List one of {served}, or name the port in a Service.",
+            )
+
+    def _http(self) -> tuple[HttpMatch, ...]:
+        matches: list[HttpMatch] = []
+        void = False
+        for index, (rule, route) in enumerate(self._routes):
+            if rule.kind != HTTP_ROUTES:
+                continue
+            if not isinstance(route, RouteMatches):
+                self._missing_route(index, rule)
+                void = True
+                continue
+            matches.extend(route.select(rule.matches))
+            self._check_names(index, rule, route)
+        return () if void else tuple(dict.fromkeys(matches))
+
+    def _check_names(self, index: int, rule: Rule, route: RouteMatches) -> None:
+        known = [name for name, _ in route.by_name]
+        for position, name in enumerate(rule.matches or ()):
+            if name not in known:
+                self._add(
+                    f"spec.rules[{index}].matches[{position}]",
+                    ProblemCode.MISSING_MATCH,
+                    f"HTTPRouteGroup {self._target.namespace}/{rule.name} has no usable match "
+                    f"{name!r}.",
+                    f"Name one of {', '.join(known)}." if known else "Add or mend the match.",
+                )
+
+    def _missing_route(self, index: int, rule: Rule) -> None:
+        self._add(
+            f"spec.rules[{index}].name",
+            ProblemCode.MISSING_ROUTE,
+            f"There is no {rule.kind} {self._target.namespace}/{rule.name}, and it could have "
+            "been a restriction: the rules of its kind allow nothing.",
+            "Create it in this namespace, or remove the rule.",
+        )
+
+    def _unknown_kind(self, where: str, kind: str, wanted: str) -> None:
+        self._add(
+            where,
+            ProblemCode.UNKNOWN_KIND,
+            f"The kind {kind!r} is not known here.",
+            f"Write {wanted}.",
+        )
+
+    def _add(self, field: str, code: ProblemCode, message: str, cure: str) -> None:
+        self.problems.append(
+            Problem(ref=self._target.ref, field=field, code=code, message=message, cure=cure)
+        )

@@ -1,0 +1,165 @@
+"""Services and what is behind them.
+
+One pure function per service (`build_service`), from its Service, EndpointSlices and pods.
+"""
+
+from collections.abc import Mapping
+
+from smi_xds.mesh.annotations import PodSettings
+from smi_xds.mesh.model import (
+    Endpoint,
+    EndpointState,
+    Protocol,
+    Service,
+    ServicePort,
+    Sidecar,
+    Target,
+)
+from smi_xds.objects.kube import (
+    EndpointSlice,
+    Pod,
+    SliceEndpoint,
+    SlicePort,
+    Transport,
+)
+from smi_xds.objects.kube import Service as KubeService
+from smi_xds.objects.kube import ServicePort as KubeServicePort
+from smi_xds.objects.views import ServiceGroup
+from smi_xds.values import SpiffeId
+
+# `appProtocol`: the standard names of KEP-3726 and the bare words that older meshes accept.
+_APP_PROTOCOLS = {
+    "http": Protocol.HTTP,
+    "kubernetes.io/ws": Protocol.HTTP,
+    "kubernetes.io/wss": Protocol.TCP,
+    "http2": Protocol.HTTP2,
+    "kubernetes.io/h2c": Protocol.HTTP2,
+    "grpc": Protocol.GRPC,
+    "tcp": Protocol.TCP,
+    "https": Protocol.TCP,
+    "tls": Protocol.TCP,
+    "tcp-server-first": Protocol.SERVER_FIRST,
+}
+
+# Prefixes of port names, the longest first: `tcp-server-first-db` is not `tcp`.
+_NAME_PREFIXES = (
+    ("tcp-server-first", Protocol.SERVER_FIRST),
+    ("https", Protocol.TCP),
+    ("http2", Protocol.HTTP2),
+    ("http", Protocol.HTTP),
+    ("grpc", Protocol.GRPC),
+    ("tcp", Protocol.TCP),
+    ("tls", Protocol.TCP),
+)
+
+# Ports that are known not to be HTTP, as Linkerd lists them: SMTP, submission and MySQL greet
+# first; then Galera, PostgreSQL, Redis, Elasticsearch transport, memcached.
+_KNOWN_PORTS = {
+    25: Protocol.SERVER_FIRST,
+    587: Protocol.SERVER_FIRST,
+    3306: Protocol.SERVER_FIRST,
+    4444: Protocol.TCP,
+    5432: Protocol.TCP,
+    6379: Protocol.TCP,
+    9300: Protocol.TCP,
+    11211: Protocol.TCP,
+}
+
+
+def protocol_of(port: KubeServicePort) -> Protocol:
+    """What a port speaks: `appProtocol`, then its name, then its number, else HTTP."""
+    if port.transport is Transport.UDP:
+        return Protocol.UDP
+    if port.app_protocol.lower() in _APP_PROTOCOLS:
+        return _APP_PROTOCOLS[port.app_protocol.lower()]
+    for prefix, protocol in _NAME_PREFIXES:
+        if port.name == prefix or port.name.startswith(f"{prefix}-"):
+            return protocol
+    return _KNOWN_PORTS.get(port.port, Protocol.HTTP)
+
+
+def build_service(
+    group: ServiceGroup, settings: tuple[PodSettings, ...], trust_domain: str
+) -> Service:
+    """What a service is; `settings` are those of `group.pods`, in their order."""
+    pods = {pod.name: (pod, s) for pod, s in zip(group.pods, settings, strict=True)}
+    ports = [
+        _build_port(port, group, pods, trust_domain)
+        for port in group.service.ports
+        if port.transport is not Transport.SCTP
+    ]
+    return Service(
+        service=group.service.service,
+        addresses=group.service.cluster_ips,
+        ports=tuple(sorted(ports, key=lambda port: (port.number, port.protocol))),
+    )
+
+
+def _build_port(
+    port: KubeServicePort,
+    group: ServiceGroup,
+    pods: Mapping[str, tuple[Pod, PodSettings]],
+    trust_domain: str,
+) -> ServicePort:
+    found: dict[tuple[str, int], tuple[SliceEndpoint, SpiffeId | None]] = {}
+    targets: set[Target] = set()
+    for slice_ in group.slices:
+        for slice_port in _matching(slice_, port):
+            for endpoint in slice_.endpoints:
+                identity, target = _target(endpoint, slice_port.port, pods, trust_domain)
+                targets.add(target)
+                for address in endpoint.addresses[:1]:
+                    found[address, slice_port.port] = (endpoint, identity)
+    return ServicePort(
+        number=port.port,
+        name=port.name,
+        protocol=protocol_of(port),
+        endpoints=_usable(found, group.service),
+        identities=tuple(sorted({i for _, i in found.values() if i is not None})),
+        targets=tuple(sorted(targets, key=lambda t: (str(t.identity), t.port, str(t.access)))),
+    )
+
+
+def _matching(slice_: EndpointSlice, port: KubeServicePort) -> list[SlicePort]:
+    # EndpointPort.name equals ServicePort.name; the number in a slice is already the target's.
+    return [p for p in slice_.ports if p.name == port.name and p.transport is port.transport]
+
+
+def _target(
+    endpoint: SliceEndpoint,
+    port: int,
+    pods: Mapping[str, tuple[Pod, PodSettings]],
+    trust_domain: str,
+) -> tuple[SpiffeId | None, Target]:
+    pod, settings = pods.get(endpoint.pod, (None, None))
+    if pod is None or settings is None or settings.sidecar is Sidecar.NONE:
+        return None, Target(identity=None, port=port, access=None)
+    identity = SpiffeId.of(trust_domain, pod.account)
+    return identity, Target(identity=identity, port=port, access=settings.access)
+
+
+def _usable(
+    found: Mapping[tuple[str, int], tuple[SliceEndpoint, SpiffeId | None]], service: KubeService
+) -> tuple[Endpoint, ...]:
+    """Endpoints that may serve: the ready ones; where there is none, those still serving.
+
+    kube-proxy rules the same (KEP-1669): a terminating endpoint that still serves gets new
+    connections only while nothing else is there, and is otherwise drained.
+    """
+    any_ready = any(e.ready or service.publish_not_ready for e, _ in found.values())
+    endpoints = []
+    for (address, port), (e, identity) in sorted(found.items()):
+        ready = e.ready or service.publish_not_ready
+        if not ready and not (e.serving and e.terminating):
+            continue
+        draining = not ready and any_ready
+        endpoints.append(
+            Endpoint(
+                address=address,
+                port=port,
+                state=EndpointState.DRAINING if draining else EndpointState.READY,
+                identity=identity,
+                zone=e.zone,
+            )
+        )
+    return tuple(endpoints)

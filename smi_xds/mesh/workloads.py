@@ -1,0 +1,167 @@
+"""Workloads: the pods (or VMs) that have a sidecar, and the ports they serve."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from smi_xds.mesh.access import AccountPorts
+from smi_xds.mesh.annotations import PodSettings
+from smi_xds.mesh.model import Grant, InboundPort, Protocol, Sidecar, Workload
+from smi_xds.mesh.services import protocol_of
+from smi_xds.objects.kube import Pod, Transport
+from smi_xds.objects.views import ServiceGroup
+from smi_xds.problems import Problem, ProblemCode
+from smi_xds.values import Mode, ObjectRef, ServiceRef, SpiffeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A workload before anyone's rights are known, and what is wrong with its ports."""
+
+    workload: Workload | None
+    service_ports: tuple[tuple[int, int], ...] = ()
+    """(Service port, target port) of every port behind which it stands."""
+    problems: tuple[Problem, ...] = ()
+
+
+def build_workload(
+    pod: Pod, settings: PodSettings, groups: tuple[ServiceGroup, ...], trust_domain: str
+) -> Served:
+    """The workload of a pod; `groups` are the services that have it behind them, sorted."""
+    ports: dict[int, InboundPort] = {}
+    problems: list[Problem] = []
+    pairs: set[tuple[int, int]] = set()
+    for group in groups:
+        for service_port, target, protocol in _served(pod, group):
+            pairs.add((service_port, target))
+            problem = _claim(ports, target, protocol, group.service.service, pod)
+            if problem is not None:
+                problems.append(problem)
+    if settings.sidecar is Sidecar.NONE or not pod.ips or pod.done:
+        return Served(workload=None, service_ports=tuple(sorted(pairs)))
+    workload = Workload(
+        proxy=pod.proxy,
+        identity=SpiffeId.of(trust_domain, pod.account),
+        address=pod.ips[0],
+        app_address=settings.app_address,
+        sidecar=settings.sidecar,
+        access=settings.access,
+        mtls=settings.mtls,
+        ports=tuple(port for _, port in sorted(ports.items())),
+    )
+    problems += _check(workload, pod)
+    return Served(workload=workload, service_ports=tuple(sorted(pairs)), problems=tuple(problems))
+
+
+def with_grants(workload: Workload, grants: tuple[Grant, ...]) -> Workload:
+    """The workload with the grants that apply to each of its ports."""
+    return replace(
+        workload,
+        ports=tuple(
+            replace(port, grants=tuple(g for g in grants if g.admits(port.number, port.protocol)))
+            for port in workload.ports
+        ),
+    )
+
+
+def account_ports(served: Iterable[Served]) -> AccountPorts:
+    """What the pods of one account serve, for the checks of TrafficTargets."""
+    targets: set[tuple[int, Protocol]] = set()
+    services: set[tuple[int, int]] = set()
+    for one in served:
+        services.update(one.service_ports)
+        if one.workload is not None:
+            targets.update((port.number, port.protocol) for port in one.workload.ports)
+    return AccountPorts(targets=tuple(sorted(targets)), services=tuple(sorted(services)))
+
+
+def address_conflicts(workloads: Iterable[Workload]) -> tuple[Problem, ...]:
+    """Bound sidecars that claim one address: Envoy would share it in silence, or fail to bind."""
+    owner: dict[str, Workload] = {}
+    problems = []
+    for workload in workloads:
+        first = owner.setdefault(workload.address, workload)
+        if first is not workload:
+            problems.append(
+                Problem(
+                    ref=_ref(workload),
+                    field="status.podIP",
+                    code=ProblemCode.ADDRESS_CONFLICT,
+                    message=f"Pod {first.proxy} has the address {workload.address} too; bound "
+                    "sidecars cannot share one.",
+                    cure="Give each bound workload an address of its own.",
+                )
+            )
+    return tuple(problems)
+
+
+def _ref(workload: Workload) -> ObjectRef:
+    return ObjectRef("Pod", workload.proxy.namespace, workload.proxy.name)
+
+
+def _served(pod: Pod, group: ServiceGroup) -> Iterable[tuple[int, int, Protocol]]:
+    """(service port, target port, protocol) for each port of a service that a pod stands behind."""
+    for port in group.service.ports:
+        if port.transport is Transport.SCTP:
+            continue
+        for slice_ in group.slices:
+            if not any(endpoint.pod == pod.name for endpoint in slice_.endpoints):
+                continue
+            for target in slice_.ports:
+                if target.name == port.name and target.transport is port.transport:
+                    yield port.port, target.port, protocol_of(port)
+
+
+def _claim(
+    ports: dict[int, InboundPort],
+    number: int,
+    protocol: Protocol,
+    service: ServiceRef,
+    pod: Pod,
+) -> Problem | None:
+    if protocol is Protocol.UDP:
+        return None
+    held = ports.get(number)
+    if held is None:
+        ports[number] = InboundPort(number=number, protocol=protocol, services=(service,))
+        return None
+    if service not in held.services:
+        ports[number] = replace(held, services=(*held.services, service))
+    if held.protocol is protocol:
+        return None
+    return Problem(
+        ref=pod.ref,
+        field=f"port {number}",
+        code=ProblemCode.PORT_CONFLICT,
+        message=f"Service {held.services[0]} says that it speaks {held.protocol}, Service "
+        f"{service} says {protocol}; {held.protocol} counts.",
+        cure="Give both Service ports the same appProtocol or name prefix.",
+    )
+
+
+def _check(workload: Workload, pod: Pod) -> list[Problem]:
+    problems = []
+    if workload.address == workload.app_address:
+        problems.append(
+            Problem(
+                ref=pod.ref,
+                field="metadata.annotations[smi-xds.io/app-address]",
+                code=ProblemCode.ADDRESS_CONFLICT,
+                message=f"The application would listen on {workload.address}, which the sidecar "
+                "binds.",
+                cure="Let the application listen on another address, and name it there.",
+            )
+        )
+    if workload.mtls is Mode.PERMISSIVE:
+        problems += [
+            Problem(
+                ref=pod.ref,
+                field=f"port {port.number}",
+                code=ProblemCode.SERVER_FIRST_PERMISSIVE,
+                message="Its server speaks first, so a plaintext client waits for a greeting "
+                "until the TLS inspection times out.",
+                cure="Make mTLS strict for this workload, or expect the delay of a second.",
+            )
+            for port in workload.ports
+            if port.protocol is Protocol.SERVER_FIRST
+        ]
+    return problems

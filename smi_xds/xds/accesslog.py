@@ -1,0 +1,79 @@
+"""Access logs: one JSON object a line on stdout, for requests and connections alike.
+
+Every line names who called whom, where it went, Envoy's response flags, and the TrafficTarget
+that decided (`policy`). Operators: Envoy, "Access logging / Command operators".
+"""
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
+from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from smi_xds.values import SpiffeId
+from smi_xds.xds.encode import pack
+from smi_xds.xds.rbac import FILTER
+
+_COMMON = {
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "downstream": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "duration_ms": "%DURATION%",
+    "flags": "%RESPONSE_FLAGS%",
+    "time": "%START_TIME%",
+    "upstream": "%UPSTREAM_HOST%",
+    "upstream_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "backend": "%UPSTREAM_CLUSTER%",
+}
+
+_HTTP = {
+    "authority": "%REQ(:AUTHORITY)%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "method": "%REQ(:METHOD)%",
+    # What the client wrote, where normalising changed it.
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "route": "%ROUTE_NAME%",
+    "status": "%RESPONSE_CODE%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+}
+
+_TCP = {
+    "details": "%CONNECTION_TERMINATION_DETAILS%",
+    "protocol": "TCP",
+    "tls_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+
+
+def inbound_log(identity: SpiffeId, *, http: bool) -> AccessLog:
+    """Traffic that arrives at `identity`: the caller is in its certificate."""
+    return _log(
+        (_HTTP if http else _TCP)
+        | {
+            "direction": "inbound",
+            "source": "%DOWNSTREAM_PEER_URI_SAN%",
+            "destination": str(identity),
+            "policy": f"%DYNAMIC_METADATA({FILTER}:enforced_effective_policy_id)%",
+        }
+    )
+
+
+def outbound_log(identity: SpiffeId, *, http: bool) -> AccessLog:
+    """Traffic that `identity` sends: the one called is in the peer's certificate."""
+    return _log(
+        (_HTTP if http else _TCP)
+        | {
+            "direction": "outbound",
+            "source": str(identity),
+            "destination": "%UPSTREAM_PEER_URI_SAN%",
+        }
+    )
+
+
+def _log(fields: dict[str, str]) -> AccessLog:
+    text = {name: Value(string_value=value) for name, value in sorted((_COMMON | fields).items())}
+    log_format = SubstitutionFormatString(json_format=Struct(fields=text), omit_empty_values=True)
+    return AccessLog(
+        name="envoy.access_loggers.stdout",
+        typed_config=pack(StdoutAccessLog(log_format=log_format)),
+    )

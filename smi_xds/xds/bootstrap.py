@@ -1,0 +1,247 @@
+"""What a sidecar starts with, and a whole configuration that needs no control plane."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import TypeVar
+
+from envoy_data_plane.envoy.config.bootstrap.v3 import (
+    Admin,
+    Bootstrap,
+    BootstrapDynamicResources,
+    BootstrapStaticResources,
+    LayeredRuntime,
+    RuntimeLayer,
+)
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.core.v3 import (
+    AggregatedConfigSource,
+    ApiConfigSource,
+    ApiConfigSourceApiType,
+    ApiVersion,
+    ConfigSource,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Http2ProtocolOptions,
+    KeepaliveSettings,
+    Node,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CommonTlsContext,
+    DownstreamTlsContext,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret as TlsSecret
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.google.protobuf import Any, Struct, Value
+
+from smi_xds.mesh.model import Workload
+from smi_xds.xds import names
+from smi_xds.xds.common import NEVER, socket
+from smi_xds.xds.encode import pack, type_url
+from smi_xds.xds.fields import Message
+from smi_xds.xds.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    Resource,
+    ResourceSet,
+)
+
+# Users' expressions are held to `mesh.matches.MAX_PROGRAM_SIZE`; Envoy's own limit of 100 would
+# refuse the whole route configuration for one of them.
+_RE2_LIMIT = 1_000_000
+
+_XDS_CLUSTER = "xds"
+
+M = TypeVar("M", bound=Message)
+
+
+def sidecar(workload: Workload, *, server_host: str, server_port: int) -> Bootstrap:
+    """A bootstrap that asks a control plane for everything else, by delta ADS."""
+    stream = ApiConfigSource(
+        api_type=ApiConfigSourceApiType.DELTA_GRPC,
+        transport_api_version=ApiVersion.V3,
+        set_node_on_first_message_only=True,
+        grpc_services=[
+            GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=_XDS_CLUSTER)),
+        ],
+    )
+    return Bootstrap(
+        node=_node(workload),
+        admin=_admin(workload),
+        layered_runtime=_runtime(),
+        static_resources=BootstrapStaticResources(
+            clusters=[_xds_cluster(server_host, server_port)]
+        ),
+        dynamic_resources=BootstrapDynamicResources(
+            ads_config=stream, cds_config=_until_told(), lds_config=_until_told()
+        ),
+    )
+
+
+def static(workload: Workload, resources: ResourceSet) -> Bootstrap:
+    """A self-contained bootstrap: routes, endpoints and secrets inlined, no control plane.
+
+    For reading, for bug reports and for `envoy --mode validate`; it can be run as it is. Every
+    route configuration, load assignment and secret that is named must be in `resources`.
+    """
+    routes = _parsed(RouteConfiguration, resources.all(ROUTES))
+    assignments = _parsed(ClusterLoadAssignment, resources.all(ENDPOINTS))
+    clusters = _parsed(Cluster, resources.all(CLUSTER))
+    listeners = _parsed(Listener, resources.all(LISTENER))
+    secrets = _parsed(TlsSecret, resources.all(SECRET))
+    return Bootstrap(
+        node=_node(workload),
+        admin=_admin(workload),
+        layered_runtime=_runtime(),
+        static_resources=BootstrapStaticResources(
+            clusters=[_static_cluster(c, assignments) for _, c in sorted(clusters.items())],
+            listeners=[_static_listener(one, routes) for _, one in sorted(listeners.items())],
+            secrets=[secret for _, secret in sorted(secrets.items())],
+        ),
+    )
+
+
+def admin_address(workload: Workload) -> str:
+    """Where the admin interface of a bound sidecar listens: loopback, and its own where it can.
+
+    Several sidecars may share a host: the application's address is then what tells them apart.
+    """
+    for address in (workload.app_address, workload.address):
+        if ip_address(address).is_loopback:
+            return address
+    return "127.0.0.1"
+
+
+def _node(workload: Workload) -> Node:
+    account = workload.identity.service_account
+    return Node(id=str(workload.proxy), cluster=str(account) if account else str(workload.identity))
+
+
+def _admin(workload: Workload) -> Admin:
+    return Admin(address=socket(admin_address(workload), names.ADMIN_PORT))
+
+
+def _runtime() -> LayeredRuntime:
+    limits = Struct(
+        fields={
+            "re2.max_program_size.error_level": Value(number_value=_RE2_LIMIT),
+            "re2.max_program_size.warn_level": Value(number_value=_RE2_LIMIT),
+        }
+    )
+    return LayeredRuntime(layers=[RuntimeLayer(name="smi-xds", static_layer=limits)])
+
+
+def _until_told() -> ConfigSource:
+    # No time-out: a sidecar that has heard nothing is not ready, rather than ready and empty.
+    return ConfigSource(
+        ads=AggregatedConfigSource(),
+        resource_api_version=ApiVersion.V3,
+        initial_fetch_timeout=NEVER,
+    )
+
+
+def _xds_cluster(host: str, port: int) -> Cluster:
+    # A control plane that vanished without a word is noticed within 40 seconds.
+    alive = KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
+    options = HttpProtocolOptions(
+        explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=Http2ProtocolOptions(connection_keepalive=alive)
+        )
+    )
+    endpoint = LbEndpoint(endpoint=Endpoint(address=socket(host, port)))
+    return Cluster(
+        name=_XDS_CLUSTER,
+        type=ClusterDiscoveryType.STATIC if _is_address(host) else ClusterDiscoveryType.STRICT_DNS,
+        connect_timeout=timedelta(seconds=5),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=_XDS_CLUSTER, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+        ),
+        typed_extension_protocol_options={
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(options)
+        },
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------ inlining
+
+
+def _parsed(cls: type[M], resources: Mapping[str, Resource]) -> Mapping[str, M]:
+    return {name: cls.parse(resource.body) for name, resource in resources.items()}
+
+
+def _static_cluster(cluster: Cluster, assignments: Mapping[str, ClusterLoadAssignment]) -> Cluster:
+    if cluster.type is ClusterDiscoveryType.EDS:
+        cluster.type = ClusterDiscoveryType.STATIC
+        cluster.eds_cluster_config = None
+        cluster.load_assignment = assignments[cluster.name]
+    for match in cluster.transport_socket_matches:
+        _static_socket(match.transport_socket)
+    return cluster
+
+
+def _static_listener(listener: Listener, routes: Mapping[str, RouteConfiguration]) -> Listener:
+    for chain in listener.filter_chains:
+        _static_socket(chain.transport_socket)
+        for filter_ in chain.filters:
+            manager = _unpacked(HttpConnectionManager, filter_.typed_config)
+            if manager is not None and manager.rds is not None:
+                manager.route_config = routes[manager.rds.route_config_name]
+                manager.rds = None
+                filter_.typed_config = pack(manager)
+    return listener
+
+
+def _static_socket(transport_socket: TransportSocket | None) -> None:
+    """Secrets without a source are those of the bootstrap itself."""
+    if transport_socket is None:
+        return
+    body = transport_socket.typed_config
+    context = _unpacked(DownstreamTlsContext, body) or _unpacked(UpstreamTlsContext, body)
+    if context is not None and context.common_tls_context is not None:
+        _forget_sources(context.common_tls_context)
+        transport_socket.typed_config = pack(context)
+
+
+def _forget_sources(context: CommonTlsContext) -> None:
+    combined = context.combined_validation_context
+    trust = combined.validation_context_sds_secret_config if combined is not None else None
+    for config in (
+        *context.tls_certificate_sds_secret_configs,
+        context.validation_context_sds_secret_config,
+        trust,
+    ):
+        if config is not None:
+            config.sds_config = None
+
+
+def _unpacked(cls: type[M], body: Any | None) -> M | None:
+    if body is None or body.type_url != type_url(cls):
+        return None
+    return cls.parse(body.value)

@@ -1,0 +1,145 @@
+"""Clusters: one per service port for callers, one per own port for the application."""
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterCommonLbConfigLocalityWeightedLbConfig,
+    ClusterDiscoveryType,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+    ClusterTransportSocketMatch,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+    HttpProtocolOptionsUseDownstreamHttpConfig,
+)
+from envoy_data_plane.envoy.type.v3 import Percent
+from envoy_data_plane.google.protobuf import Any, Struct
+
+from smi_xds.mesh.model import InboundPort, PortRef, Protocol
+from smi_xds.xds import names
+from smi_xds.xds.common import MESH_ENDPOINT, ads, socket, transport_socket
+from smi_xds.xds.encode import encode, pack
+from smi_xds.xds.resources import CLUSTER, ENDPOINTS, SECRET, Need, Resource
+from smi_xds.xds.secrets import upstream_tls
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
+
+# Envoy's 1,024 would make a busy service fail by itself; limits are for a policy to set.
+_LIMIT = 1_000_000_000
+
+
+def outbound_cluster(ref: PortRef, protocol: Protocol) -> Resource:
+    """The cluster of a service port: the same bytes for whoever may call it.
+
+    Endpoints with a sidecar are called by mTLS, the others in plaintext, told apart by their
+    metadata: so the cluster itself never changes with its endpoints.
+    """
+    name = names.outbound_cluster(ref)
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
+        connect_timeout=CONNECT_TIMEOUT,
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        circuit_breakers=_no_limits(),
+        common_lb_config=_load_balancing(weighted=protocol.is_tcp),
+        transport_socket_matches=[
+            ClusterTransportSocketMatch(
+                name="mtls",
+                match=MESH_ENDPOINT,
+                transport_socket=transport_socket("tls", upstream_tls(ref)),
+            ),
+            ClusterTransportSocketMatch(
+                name="plaintext", match=Struct(), transport_socket=_plaintext()
+            ),
+        ],
+        typed_extension_protocol_options=_http_options(protocol),
+    )
+    needs = (
+        Need(ENDPOINTS, name),
+        Need(SECRET, names.IDENTITY),
+        Need(SECRET, names.peers(ref)),
+    )
+    return Resource.of(CLUSTER, name, encode(cluster), needs=needs)
+
+
+def inbound_cluster(port: InboundPort, app_address: str) -> Resource:
+    """The application itself."""
+    name = names.inbound(port.number)
+    endpoint = LbEndpoint(endpoint=Endpoint(address=socket(app_address, port.number)))
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=_no_limits(),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+        ),
+        typed_extension_protocol_options=_http_options(port.protocol),
+    )
+    return Resource.of(CLUSTER, name, encode(cluster))
+
+
+def _plaintext() -> TransportSocket:
+    return transport_socket("raw_buffer", RawBuffer())
+
+
+def _no_limits() -> CircuitBreakers:
+    return CircuitBreakers(
+        thresholds=[
+            CircuitBreakersThresholds(
+                max_connections=_LIMIT,
+                max_pending_requests=_LIMIT,
+                max_requests=_LIMIT,
+                max_retries=_LIMIT,
+            )
+        ]
+    )
+
+
+def _load_balancing(*, weighted: bool) -> ClusterCommonLbConfig:
+    # Where no endpoint is healthy the answer is 503, never a draining endpoint ("panic").
+    # For TCP a split is one locality per backend: a new weight is then endpoints alone, which
+    # drains no connection (for HTTP it is a route, which drains none either).
+    return ClusterCommonLbConfig(
+        healthy_panic_threshold=Percent(value=0.0),
+        locality_weighted_lb_config=(
+            ClusterCommonLbConfigLocalityWeightedLbConfig() if weighted else None
+        ),
+    )
+
+
+def _http_options(protocol: Protocol) -> dict[str, Any]:
+    if not protocol.is_http:
+        return {}
+    http2 = Http2ProtocolOptions()
+    if protocol is Protocol.HTTP:
+        # As the caller speaks, so that HTTP/1.1, h2c and WebSocket pass unchanged.
+        options = HttpProtocolOptions(
+            use_downstream_protocol_config=HttpProtocolOptionsUseDownstreamHttpConfig(
+                http_protocol_options=Http1ProtocolOptions(), http2_protocol_options=http2
+            )
+        )
+    else:
+        options = HttpProtocolOptions(
+            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=http2)
+        )
+    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(options)}

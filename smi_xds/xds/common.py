@@ -1,0 +1,43 @@
+"""Small Envoy messages that every generator needs."""
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    AggregatedConfigSource,
+    ApiVersion,
+    ConfigSource,
+    DataSource,
+    SocketAddress,
+    TransportSocket,
+)
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from smi_xds.xds.encode import pack
+from smi_xds.xds.fields import Message
+
+NEVER = timedelta(0)
+"""Switches a time-out of Envoy off."""
+
+MESH_ENDPOINT = Struct(fields={"mtls": Value(bool_value=True)})
+"""`envoy.transport_socket_match` of endpoints that have a sidecar."""
+
+
+def ads() -> ConfigSource:
+    """On the same stream, in the order that we choose."""
+    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+
+
+def socket(address: str, port: int) -> Address:
+    """A TCP address."""
+    return Address(socket_address=SocketAddress(address=address, port_value=port))
+
+
+def inline(content: bytes) -> DataSource:
+    """Content that travels in the message itself."""
+    return DataSource(inline_bytes=content)
+
+
+def transport_socket(kind: str, context: Message) -> TransportSocket:
+    """`envoy.transport_sockets.<kind>`."""
+    return TransportSocket(name=f"envoy.transport_sockets.{kind}", typed_config=pack(context))

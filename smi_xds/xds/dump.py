@@ -1,0 +1,64 @@
+"""Resources as JSON, for people: `translate`, the debug API, golden cases."""
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from smi_xds.xds.descriptors import message_class
+from smi_xds.xds.encode import encode, type_url
+from smi_xds.xds.fields import Message
+from smi_xds.xds.resources import SECRET, TYPES, Resource, ResourceSet
+
+_REDACTED = "<redacted>"
+
+
+def to_json(message: Message) -> dict[str, object]:
+    """A message of envoy-data-plane as proto3 JSON, with Envoy's own field names.
+
+    Shows everything, private keys included: it is for bootstraps and the like.
+    """
+    return _decode(type_url(type(message)), encode(message))
+
+
+def resource_json(resource: Resource) -> dict[str, object]:
+    """A resource as proto3 JSON; the key of a certificate is redacted."""
+    decoded = _decode(resource.type, resource.body)
+    if resource.type == SECRET:
+        _redact(decoded)
+    return decoded
+
+
+def set_json(resources: ResourceSet) -> dict[str, list[dict[str, object]]]:
+    """Everything that one proxy gets: resources by the last word of their type, sorted by name."""
+    return {
+        str(type_).rpartition(".")[2]: [
+            resource_json(resource) for _, resource in sorted(resources.all(type_).items())
+        ]
+        for type_ in TYPES
+    }
+
+
+def _decode(url: str, body: bytes) -> dict[str, object]:
+    message = message_class(url.rpartition("/")[2]).FromString(body)
+    # The pool resolves what is packed in an Any; upb's own pool class has no stub.
+    pool = cast("DescriptorPool", message.DESCRIPTOR.file.pool)
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, descriptor_pool=pool
+    )
+
+
+def _redact(value: object) -> None:
+    for key, child in _items(value):
+        if key == "private_key" and isinstance(value, dict):
+            value[key] = _REDACTED
+        else:
+            _redact(child)
+
+
+def _items(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        yield from list(value.items())
+    elif isinstance(value, list):
+        yield from (("", child) for child in value)

@@ -1,0 +1,252 @@
+"""The mesh in Envoy's words: one ResourceSet per proxy.
+
+Pure and memoised. What a service is to its callers (cluster, endpoints, expected peers, virtual
+host) is encoded once for the whole mesh and shared; what a workload is to itself (listeners,
+inbound routes and clusters) is a small private layer. A proxy whose parts did not change gets
+the very same ResourceSet object.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import RbacPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+)
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
+from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    DownstreamTlsContext,
+    Secret,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
+
+from smi_xds.mesh.memo import Memo
+from smi_xds.mesh.model import Mesh, PortRef, PortRoutes, Service, ServicePort, Workload
+from smi_xds.values import ProxyId, SpiffeId
+from smi_xds.xds import names
+from smi_xds.xds.clusters import inbound_cluster, outbound_cluster
+from smi_xds.xds.encode import warm
+from smi_xds.xds.endpoints import EndpointEncoder, Group
+from smi_xds.xds.listeners import (
+    inbound_listener,
+    outbound_http_listener,
+    outbound_tcp_listener,
+)
+from smi_xds.xds.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    Resource,
+    ResourceSet,
+)
+from smi_xds.xds.routes import (
+    HostFragment,
+    called_by,
+    inbound_routes,
+    outbound_host,
+    outbound_routes,
+)
+from smi_xds.xds.secrets import Credentials, peers_secret, trust_secret
+
+Layer = Mapping[str, Resource]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Backend:
+    """What one service port is to its callers."""
+
+    cluster: Resource
+    endpoints: Resource
+    peers: Resource
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shared:
+    """What every identity of one reach gets."""
+
+    clusters: Layer
+    endpoints: Layer
+    peers: Layer
+
+
+class Translator:
+    """Translates round after round; holds nothing but memos."""
+
+    def __init__(self) -> None:
+        self._endpoints = EndpointEncoder()
+        self._cluster: Memo[str, ..., Resource] = Memo(outbound_cluster)
+        self._assignment: Memo[str, ..., Resource] = Memo(self._endpoints)
+        self._peers: Memo[str, ..., Resource] = Memo(peers_secret)
+        self._backend: Memo[PortRef, ..., _Backend] = Memo(_Backend)
+        self._host: Memo[tuple[PortRef, bool, bool], ..., HostFragment] = Memo(outbound_host)
+        self._table: Memo[tuple[SpiffeId, str], ..., Resource] = Memo(outbound_routes)
+        self._scope: Memo[SpiffeId, ..., _Shared] = Memo(_shared)
+        self._private: Memo[ProxyId, ..., Mapping[str, Layer]] = Memo(_private)
+        self._trust: Memo[None, ..., Resource] = Memo(trust_secret)
+        self._set: Memo[ProxyId, ..., ResourceSet] = Memo(_resource_set)
+        self._memos: tuple[Memo[object, ..., object], ...] = tuple(
+            memo for memo in vars(self).values() if isinstance(memo, Memo)
+        )
+
+    def __call__(self, mesh: Mesh, *, credentials: Credentials) -> Mapping[str, ResourceSet]:
+        """What each proxy gets, by node id (`namespace/name`)."""
+        backends = self._backends(mesh, credentials.trust_bundle)
+        identities = {workload.identity for workload in mesh.workloads.values()}
+        outbound = {
+            identity: self._outbound(mesh, identity, backends) for identity in sorted(identities)
+        }
+        trust = self._trust(None, credentials.trust_bundle)
+        sets = {}
+        for proxy, workload in mesh.workloads.items():
+            reach, shared, tcp = outbound[workload.identity]
+            table = self._routes(mesh, workload, reach)
+            private = self._private(proxy, workload, tcp, table)
+            leaf = credentials.leaves.get(workload.identity)
+            sets[str(proxy)] = self._set(proxy, shared, private, trust, leaf)
+        for memo in self._memos:
+            memo.sweep()
+        self._endpoints.keep({str(ref): None for ref in backends})
+        return sets
+
+    def _backends(self, mesh: Mesh, trust_bundle: bytes) -> Mapping[PortRef, _Backend]:
+        found = {}
+        for ref, routes in mesh.routes.items():
+            name = names.outbound_cluster(ref)
+            groups, identities = _groups(mesh, ref, routes)
+            found[ref] = self._backend(
+                ref,
+                self._cluster(name, ref, routes.protocol),
+                self._assignment(name, name, groups),
+                self._peers(name, ref, identities, trust_bundle),
+            )
+        return found
+
+    def _outbound(
+        self, mesh: Mesh, identity: SpiffeId, backends: Mapping[PortRef, _Backend]
+    ) -> tuple[frozenset[PortRef], _Shared, tuple[tuple[PortRef, int], ...]]:
+        """What an identity may call, the resources for that, and its TCP services' local ports."""
+        reach = mesh.open | mesh.reach.get(identity, frozenset())
+        called = sorted({called for ref in reach for called in called_by(mesh.routes[ref])})
+        shared = self._scope(identity, tuple(backends[ref] for ref in called))
+        tcp = tuple((ref, mesh.bound_ports[ref]) for ref in called if ref in mesh.bound_ports)
+        return reach, shared, tcp
+
+    def _routes(self, mesh: Mesh, workload: Workload, reach: frozenset[PortRef]) -> Resource:
+        namespace = workload.proxy.namespace
+        hosts = tuple(
+            self._host((ref, allowed, local), routes, allowed, local)
+            for ref, routes in mesh.routes.items()
+            if routes.protocol.is_http
+            for allowed, local in [(ref in reach, ref.service.namespace == namespace)]
+        )
+        return self._table((workload.identity, namespace), hosts)
+
+
+def warm_up() -> None:
+    """Compile every encoder that a first push needs."""
+    warm(
+        Cluster,
+        ClusterLoadAssignment,
+        Listener,
+        RouteConfiguration,
+        Secret,
+        HttpConnectionManager,
+        TcpProxy,
+        RbacPerRoute,
+        Router,
+        TlsInspector,
+        RawBuffer,
+        UpstreamTlsContext,
+        DownstreamTlsContext,
+        HttpProtocolOptions,
+        StdoutAccessLog,
+    )
+
+
+def _groups(
+    mesh: Mesh, ref: PortRef, routes: PortRoutes
+) -> tuple[tuple[Group, ...], tuple[SpiffeId, ...]]:
+    """The endpoints behind a service port's own cluster, and the identities expected there."""
+    if routes.protocol.is_tcp and routes.entries[0].split:
+        groups, identities = [], set[SpiffeId]()
+        for backend in routes.entries[0].backends:
+            port = _port(mesh.services[backend.service], ref.port)
+            identities.update(port.identities)
+            # Envoy gives no connections to a locality without a weight; it need not know it.
+            if backend.weight:
+                group = Group(
+                    name=str(backend.service), weight=backend.weight, endpoints=port.endpoints
+                )
+                groups.append(group)
+        return tuple(groups), tuple(sorted(identities))
+    port = _port(mesh.services[ref.service], ref.port)
+    groups = [Group(endpoints=port.endpoints)] if port.endpoints else []
+    return tuple(groups), port.identities
+
+
+def _port(service: Service, number: int) -> ServicePort:
+    port = service.port(number)
+    assert port is not None, "routes name ports that exist"
+    return port
+
+
+def _shared(backends: tuple[_Backend, ...]) -> _Shared:
+    return _Shared(
+        clusters=_by_name(backend.cluster for backend in backends),
+        endpoints=_by_name(backend.endpoints for backend in backends),
+        peers=_by_name(backend.peers for backend in backends),
+    )
+
+
+def _private(
+    workload: Workload, tcp: tuple[tuple[PortRef, int], ...], table: Resource
+) -> Mapping[str, Layer]:
+    listeners = [outbound_http_listener(workload)]
+    listeners += [outbound_tcp_listener(workload, ref, port) for ref, port in tcp]
+    listeners += [
+        listener
+        for port in workload.ports
+        if (listener := inbound_listener(workload, port)) is not None
+    ]
+    routes = [inbound_routes(workload, port) for port in workload.ports if port.protocol.is_http]
+    clusters = [inbound_cluster(port, workload.app_address) for port in workload.ports]
+    return MappingProxyType(
+        {
+            LISTENER: _by_name(listeners),
+            ROUTES: _by_name([table, *routes]),
+            CLUSTER: _by_name(clusters),
+        }
+    )
+
+
+def _resource_set(
+    shared: _Shared, private: Mapping[str, Layer], trust: Resource, leaf: Resource | None
+) -> ResourceSet:
+    own = [trust] if leaf is None else [trust, leaf]
+    return ResourceSet(
+        MappingProxyType(
+            {
+                SECRET: (_by_name(own), shared.peers),
+                CLUSTER: (private[CLUSTER], shared.clusters),
+                ENDPOINTS: (shared.endpoints,),
+                LISTENER: (private[LISTENER],),
+                ROUTES: (private[ROUTES],),
+            }
+        )
+    )
+
+
+def _by_name(resources: Iterable[Resource]) -> Layer:
+    return MappingProxyType({resource.name: resource for resource in resources})
