@@ -56,11 +56,15 @@ def warm(*classes: type[Message]) -> None:
     """Compile encoders and build validators for these classes and all that they can hold.
 
     Takes 0.3 s for Listener, Cluster and HttpConnectionManager: at start-up, not in a first push.
+
+    It also keeps validators right. Left to its first use, pydantic resolves a class's annotations
+    in the namespace of whoever uses it first: `Cluster()` at the top level of a module that has
+    another `Filter` refuses Cluster's own filters ever after.
     """
     for cls in graph_of(classes):  # those held come first: their validators are then reused
         _encoder(cls)
         if is_pydantic_dataclass(cls):
-            rebuild_dataclass(cls)
+            rebuild_dataclass(cls, _types_namespace={})
     for cls in classes:
         # Constructors of classes with oneofs read this, lazily built: 50 ms for the largest.
         getattr(cls, "_betterproto")  # noqa: B009 - its descriptor is typed too narrowly
