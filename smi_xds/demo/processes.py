@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -55,9 +56,9 @@ def tethered(program: Path, *arguments: str) -> list[str]:
 
 
 @asynccontextmanager
-async def temporary_folder(path: Path) -> AsyncIterator[Path]:
+async def temporary_folder(prefix: str) -> AsyncIterator[Path]:
     """Make a folder that is removed when the context or this process ends, even by SIGKILL."""
-    path.mkdir(parents=True)  # noqa: ASYNC240 - once, before anything runs
+    path = Path(tempfile.mkdtemp(prefix=prefix))
     janitor = await asyncio.create_subprocess_exec(
         *_python(_TETHER, "janitor", str(path)), stdin=PIPE, start_new_session=True
     )

@@ -7,7 +7,7 @@ from math import sqrt
 
 from smi_xds.demo.fleet import Counted
 from smi_xds.demo.story import THIEF, Step
-from smi_xds.demo.tally import RESET, Tally
+from smi_xds.demo.tally import Tally
 
 # A share may be off by so many standard deviations: by chance once in 1.7 million.
 _DEVIATIONS = 5
@@ -95,8 +95,3 @@ def _wrong_shares(tally: Tally, shares: Mapping[str, Mapping[str, int]]) -> Iter
                     f"{backend} got {backends[backend]} of {total} requests of {source}, "
                     f"which is not within {_DEVIATIONS} standard deviations of {share:.0%}"
                 )
-
-
-def reset_total(tally: Tally) -> int:
-    """How many requests lost their connection."""
-    return sum(edge.codes[RESET] for edge in tally.edges.values())

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from smi_xds.demo.addresses import STORY_PREFIX
 from smi_xds.demo.apps import BETA_HEADER, BETA_SUFFIX, BETA_VALUE, Call, Spec
+from smi_xds.problems import SourceError
 from smi_xds.values import ProxyId
 
 SPLIT: Final = "split.yaml"
@@ -214,7 +215,13 @@ class WorkFolder:
 
     def fill(self) -> None:
         """Write the story as it begins: without a TrafficSplit."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            occupied = any(self.path.iterdir())
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be used: {error.strerror}") from error
+        if occupied:
+            raise SourceError(f"{self.path} is not empty: give --dir a new folder")
         for name in _packaged_names():
             if name != SPLIT:
                 self._write(name, self._moved(packaged(name)))

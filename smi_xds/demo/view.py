@@ -3,12 +3,15 @@
 `Picture` is kept up to date by events of the story; `render` makes of it what rich can print.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +23,8 @@ from smi_xds.demo.story import ACCESS, SPLIT, STEPS, Step
 from smi_xds.demo.tally import RESET, Edge, EdgeKey
 from smi_xds.problems import Problem, Severity
 
+# A picture takes some milliseconds, in which the server waits.
+_DRAW_EVERY = 0.25
 _BAR_WIDTH = 20
 _MOST_PROBLEMS = 5
 _MOST_DIFF_LINES = 12
@@ -63,6 +68,30 @@ class Picture:
 
     def __rich__(self) -> RenderableType:
         return render(self)
+
+
+@asynccontextmanager
+async def showing(picture: Picture) -> AsyncIterator[None]:
+    """Keep the picture on the terminal's second screen; leave the story's table on the first."""
+    console = Console()
+    # Drawn by our own task: rich's thread would read counts while they change.
+    live = Live(picture, console=console, screen=True, auto_refresh=False)
+    try:
+        with live:
+            async with asyncio.TaskGroup() as tasks:
+                drawing = tasks.create_task(_draw(live), name="view")
+                try:
+                    yield
+                finally:
+                    drawing.cancel()
+    finally:
+        console.print(_story(picture))
+
+
+async def _draw(live: Live) -> None:
+    while True:
+        live.refresh()
+        await asyncio.sleep(_DRAW_EVERY)
 
 
 def render(picture: Picture) -> RenderableType:

@@ -1,0 +1,72 @@
+"""`smi-xds check`: what is wrong with these objects?"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from smi_xds.cli import options
+from smi_xds.config import parse_mesh
+from smi_xds.problems import Problem
+
+
+@click.command()
+@options.files(required=True)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How problems are printed.",
+)
+@options.mesh
+def check(files: tuple[Path, ...], output: str, **mesh: str) -> int:
+    """List what is wrong with the objects in folders.
+
+    Each problem names its object, the field, why it is a problem and how to mend it. Nothing is
+    started or asked: this is for a commit hook, or for CI.
+
+    \b
+    Examples:
+      smi-xds check --files my-objects
+      smi-xds check --files base --files overlay --output json | jq '.problems[].message'
+
+    Exit code: 0 without problems, 1 with some, 2 where the folders could not be read.
+    """
+    from smi_xds.cli.offline import read_mesh
+
+    problems = read_mesh(files, parse_mesh(**mesh)).problems
+    if output == "json":
+        click.echo(json.dumps({"problems": [_to_json(problem) for problem in problems]}, indent=2))
+    else:
+        _print(problems)
+    return 1 if problems else 0
+
+
+def _to_json(problem: Problem) -> Mapping[str, object]:
+    ref = problem.ref
+    return {
+        "severity": problem.code.severity,
+        "code": problem.code,
+        "object": {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name},
+        "field": problem.field,
+        "message": problem.message,
+        "cure": problem.cure,
+    }
+
+
+def _print(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        where = f"{problem.ref} {problem.field}".rstrip()
+        click.echo(f"{problem.code.severity}: {where} [{problem.code}]")
+        click.echo(f"    {problem.message}")
+        click.echo(f"    {problem.cure}")
+    match len(problems):
+        case 0:
+            click.echo("no problems")
+        case 1:
+            click.echo("1 problem")
+        case number:
+            click.echo(f"{number} problems")

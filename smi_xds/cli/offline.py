@@ -1,0 +1,30 @@
+"""What `check`, `translate` and `bootstrap` read: a mesh made of folders, without a server."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from smi_xds.config import MeshConfig
+from smi_xds.mesh.build import MeshBuilder
+from smi_xds.mesh.model import Mesh, MeshSettings, Workload
+from smi_xds.problems import SourceError
+from smi_xds.sources.files import read_folders
+from smi_xds.values import ProxyId
+
+
+def read_mesh(folders: Iterable[Path], config: MeshConfig) -> Mesh:
+    """Read the folders once, and understand them as `serve` would."""
+    settings = MeshSettings(
+        trust_domain=config.trust_domain, access=config.access_mode, mtls=config.mtls_mode
+    )
+    return MeshBuilder(settings)(read_folders(folders))
+
+
+def find_workload(mesh: Mesh, proxy: ProxyId) -> Workload:
+    """The workload of that name; SourceError names those that there are."""
+    workload = mesh.workloads.get(proxy)
+    if workload is not None:
+        return workload
+    known = ", ".join(str(name) for name in sorted(mesh.workloads)) or "none at all"
+    raise SourceError(
+        f"no proxy {proxy}: it is no pod with a sidecar and an address; there are {known}"
+    )

@@ -1,0 +1,84 @@
+"""Options that several commands share, as one decorator each; `config` judges their values."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+
+from smi_xds.config import DEFAULT_TRUST_DOMAIN
+from smi_xds.values import Mode, ProxyId
+
+# A command takes whatever options the decorators above it name.
+Command: TypeAlias = Callable[..., Any]
+Decorator: TypeAlias = Callable[[Command], Command]
+
+_MODES = click.Choice([mode.value for mode in Mode])
+
+
+class _ProxyType(click.ParamType[ProxyId]):
+    """`NAMESPACE/POD`."""
+
+    name = "proxy"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ProxyId:
+        try:
+            return ProxyId.parse(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+def files(*, required: bool) -> Decorator:
+    """`--files DIR`, repeatable."""
+    return click.option(
+        "--files",
+        "-f",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        required=required,
+        metavar="DIR",
+        help="Folder of objects in YAML or JSON; may be given several times.",
+    )
+
+
+def proxy(command: Command) -> Command:
+    """`--proxy NAMESPACE/POD`."""
+    return click.option(
+        "--proxy",
+        "-p",
+        type=_ProxyType(),
+        required=True,
+        metavar="NAMESPACE/POD",
+        help="The proxy, named by its pod.",
+    )(command)
+
+
+def mesh(command: Command) -> Command:
+    """The options that decide how objects are understood; `config.parse_mesh` takes them."""
+    for option in (
+        click.option(
+            "--mtls-mode",
+            type=_MODES,
+            default=Mode.STRICT.value,
+            show_default=True,
+            help="permissive: callers without a sidecar are let in, in plaintext.",
+        ),
+        click.option(
+            "--access-mode",
+            type=_MODES,
+            default=Mode.STRICT.value,
+            show_default=True,
+            help="strict: what no TrafficTarget allows is denied.",
+        ),
+        click.option(
+            "--trust-domain",
+            default=DEFAULT_TRUST_DOMAIN,
+            show_default=True,
+            metavar="NAME",
+            help="First part of every identity: spiffe://NAME/ns/NAMESPACE/sa/ACCOUNT.",
+        ),
+    ):
+        command = option(command)
+    return command

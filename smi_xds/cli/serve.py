@@ -1,0 +1,126 @@
+"""`smi-xds serve`: the control plane itself."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from smi_xds.cli import options
+from smi_xds.config import (
+    DEFAULT_XDS_ADDRESS,
+    LogFormat,
+    LogLevel,
+    parse_kubernetes,
+    parse_log,
+    parse_mesh,
+    parse_serve,
+)
+
+
+def _kubernetes(command: options.Command) -> options.Command:
+    for option in (
+        click.option(
+            "--namespace",
+            "namespaces",
+            multiple=True,
+            metavar="NAME",
+            help="Watch only this namespace; may be given several times.",
+        ),
+        click.option(
+            "--in-cluster", is_flag=True, help="Use the service account of the pod this runs in."
+        ),
+        click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
+        click.option(
+            "--kubeconfig", metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config."
+        ),
+        click.option("--kubernetes", is_flag=True, help="Read objects from an API server."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@options.files(required=False)
+@_kubernetes
+@click.option(
+    "--xds-address",
+    default=DEFAULT_XDS_ADDRESS,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where sidecars ask; loopback only, port 0 for any free one.",
+)
+@click.option(
+    "--state-folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the certificate authority is kept.  [default: ~/.local/state/smi-xds]",
+)
+@options.mesh
+@click.option(
+    "--log-format",
+    type=click.Choice([choice.value for choice in LogFormat]),
+    help="[default: console in a terminal, else json]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice([choice.value for choice in LogLevel]),
+    default=LogLevel.INFO.value,
+    show_default=True,
+)
+def serve(
+    files: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    in_cluster: bool,
+    namespaces: tuple[str, ...],
+    xds_address: str,
+    state_folder: Path | None,
+    log_format: str | None,
+    log_level: str,
+    **mesh: str,
+) -> int:
+    """Serve sidecars, and follow every change of the objects.
+
+    Objects come from folders (--files), from a Kubernetes API server (--kubernetes), or from
+    both. Sidecars ask on the xDS address; what they start with is written by
+    `smi-xds bootstrap`. SIGTERM and Ctrl-C end it.
+
+    \b
+    Examples:
+      smi-xds serve --files my-objects
+      smi-xds serve --kubernetes --context staging --namespace shop
+      smi-xds serve --files my-objects --xds-address 127.0.0.1:0 --state-folder ./state
+
+    Exit code: 0 after a signal, 2 where it could not start.
+    """
+    chosen = log_format or (LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON)
+    config = parse_serve(
+        files=files,
+        kubernetes=parse_kubernetes(
+            kubeconfig=kubeconfig, context=context, in_cluster=in_cluster, namespaces=namespaces
+        )
+        if kubernetes
+        else _no_kubernetes(kubeconfig, context, namespaces, in_cluster=in_cluster),
+        xds_address=xds_address,
+        state_folder=state_folder,
+        mesh=parse_mesh(**mesh),
+        log=parse_log(log_format=chosen, log_level=log_level),
+    )
+    from smi_xds import app
+
+    return app.serve(config)
+
+
+def _no_kubernetes(
+    kubeconfig: str | None, context: str | None, namespaces: tuple[str, ...], *, in_cluster: bool
+) -> None:
+    given = {
+        "--kubeconfig": kubeconfig,
+        "--context": context,
+        "--namespace": namespaces,
+        "--in-cluster": in_cluster,
+    }
+    for flag, value in given.items():
+        if value:
+            raise click.UsageError(f"{flag} says which API server to read: add --kubernetes.")
