@@ -151,8 +151,9 @@ class _Database:
         return self._file(package)
 
     def _file(self, package: str) -> FileDescriptorProto:
-        spec = package_spec(package, self._known().get(package, {}))
-        return build_file(spec, self._file_of)
+        if package == DISCOVERY:
+            return build_file(discovery_package(), self._file_of)
+        return build_file(spec_from_classes(package, self._known()[package]), self._file_of)
 
     def _file_of(self, symbol: str) -> str:
         package = self._package_of(symbol)
@@ -171,13 +172,22 @@ class _Database:
         """Packages with their classes; another import can add some at any time."""
         registered = default_message_pool.type_to_url
         if self._indexed != len(registered):
-            self._packages = {package: {} for package in SERVICES}
+            # Found by module, since some packages declare nothing but enums.
+            modules = (name.partition(".") for name in tuple(sys.modules))
+            found = (package for root, _, package in modules if root == "envoy_data_plane")
+            self._packages = {package: {} for package in (*found, *SERVICES) if _declares(package)}
             for cls, url in registered.items():
-                package = package_name(cls)
-                if package != "google.protobuf":
-                    self._packages.setdefault(package, {})[cls] = url.rpartition("/")[2]
+                if (package := package_name(cls)) in self._packages:
+                    self._packages[package][cls] = url.rpartition("/")[2]
             self._indexed = len(registered)
         return self._packages
+
+
+def _declares(package: str) -> bool:
+    """Whether a package is ours to describe; modules of generated code have this name in them."""
+    module = sys.modules.get(f"envoy_data_plane.{package}")
+    is_generated = hasattr(module, "_COMPILER_VERSION")
+    return package in SERVICES or (is_generated and package != "google.protobuf")
 
 
 def _foreign(symbol: str) -> descriptor.FileDescriptor:
@@ -203,14 +213,12 @@ def package_name(cls: type[Message]) -> str:
     return cls.__module__.partition(".")[2]
 
 
-def package_spec(package: str, classes: Mapping[type[Message], str]) -> PackageSpec:
+def spec_from_classes(package: str, classes: Mapping[type[Message], str]) -> PackageSpec:
     """What a package declares, from its classes and their full names."""
-    if package == DISCOVERY:
-        return discovery_package()
     return PackageSpec(
         name=package,
         messages={name: tuple(map(_spec, fields_of(cls))) for cls, name in classes.items()},
-        enums={enum_name(enum): _enum_spec(enum) for enum in _enums(package, classes)},
+        enums={enum_name(enum): _enum_spec(enum) for enum in _enums(package)},
         services=SERVICES.get(package, {}),
     )
 
@@ -235,10 +243,9 @@ def _type_name(field: Field) -> str:
     return field.kind if field.enum is None else enum_name(field.enum)
 
 
-def _enums(package: str, classes: Mapping[type[Message], str]) -> Iterator[type[betterproto2.Enum]]:
+def _enums(package: str) -> Iterator[type[betterproto2.Enum]]:
     module = sys.modules.get(f"envoy_data_plane.{package}")
-    for value in vars(module).values() if module and classes else ():
-        # A package's module also holds modules and classes that it imports.
+    for value in vars(module).values() if module else ():
         if isinstance(value, type) and issubclass(value, betterproto2.Enum):
             yield value
 

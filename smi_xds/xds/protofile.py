@@ -74,6 +74,8 @@ def build_file(package: PackageSpec, file_of: Callable[[str], str]) -> FileDescr
     for full_name, enum in package.enums.items():
         parent, _, own = full_name.rpartition(".")
         target = (file if parent == package.name else built[parent]).enum_type.add(name=own)
+        if len({number for _, number in enum.values}) < len(enum.values):
+            target.options.allow_alias = True
         for value, number in enum.values:
             target.value.add(name=value, number=number)
     for full_name, methods in package.services.items():

@@ -223,7 +223,8 @@ def test_any_other_message_has_the_bytes_of_betterproto2() -> None:
 def _is_read_otherwise(cls: type[Message]) -> bool:
     """Whether xds-protos, which is older, gives one of the field numbers another type."""
     rewritten = {
-        "envoy.extensions.filters.http.mcp.v3.ParserConfig",
+        "envoy.config.endpoint.v3.LbEndpointCollection",
+        "envoy.extensions.filters.http.mcp.v3.ParserConfig.MethodConfig",
         "envoy.service.ext_proc.v3.ProcessingResponse",
     }
     # descriptor.proto is proto2, whose decoders drop unknown values of enums.
