@@ -1,6 +1,5 @@
 """`smi-xds`: its commands, and how errors of the world become one line and an exit code."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -56,10 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; Python must not flush into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
     except (SmiXdsError, ExceptionGroup) as error:
         for line in _lines(error):
             click.echo(f"smi-xds: {line}", err=True)
