@@ -68,12 +68,14 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """core/v1 Service. `cluster_ips` is empty for headless and external ones."""
+    """core/v1 Service. `cluster_ips` is empty for headless and external ones, and in files."""
 
     namespace: str
     name: str
     type: str = "ClusterIP"
     cluster_ips: tuple[str, ...] = ()
+    headless: bool = False
+    """`clusterIP: None` was written; without a cluster IP alone it may just not have been."""
     external_name: str = ""
     selector: Labels = frozenset()
     ports: tuple[ServicePort, ...] = ()
