@@ -40,6 +40,7 @@ class Sidecar:
     name: str
     admin_host: str
     log: Path
+    access_log: Path
 
     async def retries(self) -> dict[str, int]:
         """Retried requests by cluster; a cluster that went takes its counter along."""
@@ -90,6 +91,7 @@ async def running_sidecar(
 ) -> AsyncIterator[tuple[Sidecar, asyncio.subprocess.Process]]:
     """Start an Envoy; its own log and its access log go to files of its name."""
     log = logs / f"{name}.log"
+    access_log = logs / f"{name}.access.log"
     command = processes.tethered(
         binary,
         "--config-path",
@@ -101,7 +103,10 @@ async def running_sidecar(
         _DRAIN_SECONDS,
         "--log-level",
         "warning",
+        "--file-flush-interval-msec",
+        "250",  # so that an access log can be followed
     )
-    with log.open("wb") as stderr:
-        async with processes.running(command, stderr=stderr) as process:
-            yield Sidecar(name=name, admin_host=admin_host, log=log), process
+    with log.open("wb") as stderr, access_log.open("wb") as stdout:
+        async with processes.running(command, stdout=stdout, stderr=stderr) as process:
+            sidecar = Sidecar(name=name, admin_host=admin_host, log=log, access_log=access_log)
+            yield sidecar, process
