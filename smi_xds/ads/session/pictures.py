@@ -1,0 +1,140 @@
+"""Pictures: what a client asks for or has been told of one type, shared between streams.
+
+Thousands of streams are in the same state. They hold the same frozen `Interest` and `Picture`
+objects, so that to compare is `is`, and a memo keyed by them answers for all.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from smi_xds.values import TypeUrl
+from smi_xds.xds.resources import Need, Resource, content_version
+
+Layers: TypeAlias = tuple[Mapping[str, Resource], ...]
+"""The resources of one type in a ResourceSet: an earlier layer hides a later one."""
+
+ANYTHING: Final = Need(TypeUrl(""), "")
+"""The need of content that we do not know: it may refer to whatever there is."""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Interest:
+    """What of a type a client subscribed to: names, and with the wildcard all there is."""
+
+    wildcard: bool
+    names: frozenset[str]
+
+    def covers(self, name: str) -> bool:
+        """Whether the client wants to hear of that name."""
+        return self.wildcard or name in self.names
+
+
+NO_INTEREST: Final = Interest(wildcard=False, names=frozenset())
+EVERYTHING: Final = Interest(wildcard=True, names=frozenset())
+
+
+class Picture:
+    """Resources of one type by name, at one moment; compared by identity."""
+
+    __slots__ = ("__weakref__", "_needs", "_version", "resources", "type")
+
+    def __init__(self, type_: TypeUrl, resources: Mapping[str, Resource]) -> None:
+        self.type = type_
+        self.resources = resources
+        self._version: str | None = None
+        self._needs: frozenset[Need] | None = None
+
+    @property
+    def version(self) -> str:
+        """The hash of all names and versions: the version of the whole (S1)."""
+        if self._version is None:
+            self._version = set_version(self.resources)
+        return self._version
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Everything that its resources refer to."""
+        if self._needs is None:
+            self._needs = frozenset().union(*(r.needs for r in self.resources.values()))
+        return self._needs
+
+
+def set_version(resources: Mapping[str, Resource]) -> str:
+    """The version of a set of resources; the same on every replica and after a restart."""
+    lines = sorted(f"{name}\0{resource.version}" for name, resource in resources.items())
+    return content_version("\n".join(lines).encode())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Difference:
+    """What leads from one picture to another."""
+
+    changed: tuple[Resource, ...]
+    """Added or different, sorted by name."""
+    departed: frozenset[str]
+
+
+NO_DIFFERENCE: Final = Difference((), frozenset())
+
+
+def difference(old: Picture, new: Picture) -> Difference:
+    """Compare by version: equal content is no difference, whichever object holds it."""
+    if old is new:
+        return NO_DIFFERENCE
+    before, after = old.resources, new.resources
+    changed = [r for name, r in after.items() if not is_same(before.get(name), r)]
+    departed = frozenset(name for name in before if name not in after)
+    return Difference(tuple(sorted(changed, key=lambda r: r.name)), departed)
+
+
+def is_same(one: Resource | None, other: Resource | None) -> bool:
+    """Whether both say the same to a client."""
+    if one is other:
+        return True
+    return one is not None and other is not None and one.version == other.version
+
+
+def stand_in(type_: TypeUrl, name: str, version: str) -> Resource:
+    """A resource that a client says it has and whose content we do not know; never sent."""
+    # The mark keeps it different from a resource of ours that has this version some day.
+    version = f"?{version}"
+    return Resource(name=name, type=type_, version=version, body=b"", needs=frozenset({ANYTHING}))
+
+
+def is_stand_in(resource: Resource) -> bool:
+    """An encoded resource is never empty: it has a name."""
+    return not resource.body
+
+
+def find(layers: Layers, name: str) -> Resource | None:
+    """The resource of that name."""
+    for layer in layers:
+        if (found := layer.get(name)) is not None:
+            return found
+    return None
+
+
+def select(layers: Layers, interest: Interest) -> Mapping[str, Resource]:
+    """What there is of what the client wants. Explicit names beside the wildcard add nothing."""
+    if not interest.wildcard:
+        return _named(layers, interest.names)
+    if len(layers) == 1:
+        return layers[0]
+    merged: dict[str, Resource] = {}
+    for layer in reversed(layers):
+        merged.update(layer)
+    return merged
+
+
+def _named(layers: Layers, names: Collection[str]) -> Mapping[str, Resource]:
+    found = ((name, find(layers, name)) for name in names)
+    return {name: resource for name, resource in found if resource is not None}
+
+
+def without(resources: Mapping[str, Resource], names: Iterable[str]) -> dict[str, Resource]:
+    """A copy that lacks these names."""
+    rest = dict(resources)
+    for name in names:
+        rest.pop(name, None)
+    return rest

@@ -1,0 +1,181 @@
+"""The session of one stream: what both dialects share.
+
+It does no I/O and keeps no time: requests and resource sets go in, the next response is taken out
+when the stream can be written to. So a slow client costs one slot: whatever is published
+meanwhile, the next response is made from the latest resources.
+"""
+
+from typing import Final
+
+from smi_xds.ads.session.memo import Memo, covered
+from smi_xds.ads.session.messages import Acked, Close, Refusal, Rejected, Response
+from smi_xds.ads.session.ordering import (
+    HOLD,
+    NOTHING,
+    PUSH_ORDER,
+    WARMED_BY,
+    WARMS,
+    Withheld,
+    withhold,
+)
+from smi_xds.ads.session.pictures import NO_INTEREST, Picture
+from smi_xds.ads.session.subscription import Subscription
+from smi_xds.values import TypeUrl
+from smi_xds.xds.resources import LISTENER, ResourceSet
+
+# Envoy asks for about fifteen; each costs a little memory, known or not (E9).
+MAX_TYPES: Final = 64
+
+
+class Session:
+    """One stream; `DeltaSession` and `SotwSession` read its requests and word its responses."""
+
+    __slots__ = ("_claims_until", "_due", "_memo", "_resources", "_subs", "release_at")
+
+    def __init__(self, resources: ResourceSet, *, memo: Memo) -> None:
+        self._resources = resources
+        self._memo = memo
+        self._subs: dict[TypeUrl, Subscription] = {}
+        self._due = False
+        self._claims_until = 0.0
+        self.release_at: float | None = None
+        """When `next` has to be asked again even if nothing happens."""
+
+    # ------------------------------------------------------------------ in
+
+    def update(self, resources: ResourceSet) -> None:
+        """Take the latest resources of this client."""
+        self._resources = resources
+        for sub in self._subs.values():
+            if sub.publish(resources.layers.get(sub.type, ())):
+                self._due = True
+
+    def _subscription(self, type_: TypeUrl) -> Subscription | Close:
+        """The state of a type, new where this is its first request."""
+        found = self._subs.get(type_)
+        if found is not None:
+            return found
+        if not type_:
+            return Close(Refusal.INVALID_ARGUMENT, "a request on ADS must name its type_url")  # E1
+        if len(self._subs) >= MAX_TYPES:
+            text = f"a stream may ask for {MAX_TYPES} types; {type_} is one more"
+            return Close(Refusal.RESOURCE_EXHAUSTED, text)
+        layers = self._resources.layers.get(type_, ())
+        told = self._memo.target(type_, (), NO_INTEREST)
+        sub = self._subs[type_] = Subscription(type_, layers, told)
+        last = len(PUSH_ORDER)
+        by_order = sorted(self._subs.items(), key=lambda item: PUSH_ORDER.get(item[0], last))
+        self._subs = dict(by_order)
+        return sub
+
+    def _settle(self, sub: Subscription, error: str | None) -> Acked | Rejected:
+        """The client answered; what waited for that is looked at again."""
+        event = sub.settle(error)
+        if sub.dirty:
+            self._due = True
+        self._reconsider()
+        return event
+
+    def _reconsider(self) -> None:
+        """Something changed that others may have waited for."""
+        for sub in self._subs.values():
+            if sub.waiting:
+                sub.waiting, sub.dirty, self._due = False, True, True
+
+    def _release(self) -> None:
+        """A time-out passed: what still has to wait is decided anew."""
+        self.release_at = None
+        for sub in self._subs.values():
+            sub.release_at = None
+        self._reconsider()
+
+    def _touch(self, sub: Subscription) -> None:
+        """A subscription changed."""
+        if sub.dirty:
+            self._due = True
+            self._reconsider()
+
+    def _owed_by_parent(self, sub: Subscription) -> frozenset[str]:
+        """What a client waits for after a response that was sent before it asked for this type."""
+        parent = self._subs.get(WARMED_BY.get(sub.type, sub.type))
+        if parent is None or parent is sub or parent.in_flight is None:
+            return frozenset()
+        return covered(parent.in_flight.warms, sub.interest)
+
+    # ------------------------------------------------------------------ out
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `next` may have something."""
+        return self._due
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the client answered everything, and nothing is left to tell it in time."""
+        if self._due or self.release_at is not None:
+            return False
+        return all(sub.in_flight is None and not sub.dirty for sub in self._subs.values())
+
+    def next(self, now: float) -> Response | None:
+        """The next response to write, in the order that keeps traffic whole."""
+        if self.release_at is not None and now >= self.release_at:
+            self._release()
+        if not self._due:
+            return None
+        for sub in self._subs.values():
+            if sub.dirty and sub.in_flight is None:
+                response = self._advance(sub, now)
+                if response is not None:
+                    return response
+        self._due = False
+        return None
+
+    def _advance(self, sub: Subscription, now: float) -> Response | None:
+        """Tell the client of one type what it may know by now."""
+        sub.dirty = False
+        target = sub.aim(self._memo)
+        withheld = NOTHING
+        if target is not sub.told:
+            withheld = withhold(
+                sub, self._subs, self._memo, now=now, claims_until=self._claims_until
+            )
+        self._wait(sub, withheld)
+        if withheld.held and sub.type == LISTENER and not sub.answered:
+            # Envoy takes its first listeners as all of them and reports itself ready.
+            return None
+        served, due = target, sub.due
+        if withheld is not NOTHING:
+            served = self._memo.blend(sub.told, target, withheld.held | withheld.kept)
+            due -= withheld.held
+        if served is sub.told and not due and sub.answered:
+            return None
+        response = self._response(sub, served, due)
+        sub.due -= due
+        if response is None:
+            sub.told = served  # the same content in another object
+            return None
+        sub.send(response, now)
+        self._warm(response)
+        return response
+
+    def _wait(self, sub: Subscription, withheld: Withheld) -> None:
+        """Remember what is withheld, and until when."""
+        sub.waiting = withheld is not NOTHING
+        sub.release_at = withheld.release_at
+        times = [s.release_at for s in self._subs.values() if s.release_at is not None]
+        self.release_at = min(times, default=None)
+
+    def _warm(self, response: Response) -> None:
+        """The client waits for endpoints after a cluster, for routes after a listener (W3, W4)."""
+        child = self._subs.get(WARMS.get(response.type, TypeUrl("")))
+        if child is not None and response.warms:
+            child.demand(covered(response.warms, child.interest))
+
+    def _response(self, sub: Subscription, served: Picture, due: frozenset[str]) -> Response | None:
+        """Word what leads from `told` to `served` and answers what is due."""
+        raise NotImplementedError
+
+    def _claim(self, now: float) -> None:
+        """This client brought resources from another stream."""
+        if not self._claims_until:
+            self._claims_until = now + HOLD

@@ -1,0 +1,228 @@
+"""What holds for every stream: rules E1 to E10, and what makes many streams cheap."""
+
+import pytest
+
+from smi_xds.ads.session import (
+    MAX_TYPES,
+    Close,
+    DeltaRequest,
+    DeltaSession,
+    Memo,
+    Node,
+    Refusal,
+    SotwRequest,
+    identify,
+)
+from smi_xds.values import TypeUrl
+from smi_xds.xds.resources import CLUSTER, EMPTY, ENDPOINTS, LISTENER, ROUTES, TYPES
+from tests.ads.play import (
+    DELTA,
+    SOTW,
+    Play,
+    ack,
+    ask,
+    hear,
+    play,
+    publish,
+    publish_set,
+    resources,
+    settled,
+    silence,
+    start,
+)
+
+BOTH = pytest.mark.parametrize("dialect", [DELTA, SOTW])
+UNKNOWN = TypeUrl("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig")
+
+
+@BOTH
+def test_e1_a_request_without_type_closes_the_stream(dialect: str) -> None:
+    """E1: on ADS nothing else tells what is asked for."""
+
+    def closed(play: Play) -> None:
+        assert isinstance(play.event, Close)
+        assert play.event.code == Refusal.INVALID_ARGUMENT
+        assert "type_url" in play.event.text
+
+    play(dialect, ask(TypeUrl("")), closed)
+
+
+@pytest.mark.parametrize("node", [None, Node("")])
+def test_e2_the_first_request_must_name_its_node(node: Node | None) -> None:
+    """E2: without it nobody knows whose configuration is asked for."""
+    verdict = identify(SotwRequest(type=CLUSTER, node=node))
+
+    assert isinstance(verdict, Close)
+    assert verdict.code == Refusal.INVALID_ARGUMENT
+    assert "node" in verdict.text
+
+
+def test_e2_the_node_of_the_first_request_counts() -> None:
+    """E2: it is who the stream belongs to."""
+    node = Node("default/a", "envoy 1.40", frozenset({"x"}))
+
+    assert identify(DeltaRequest(type=CLUSTER, node=node)) is node
+
+
+@BOTH
+def test_e3_a_response_is_of_one_type(dialect: str) -> None:
+    """E3: every resource in it is of the type that it announces."""
+    here = play(
+        dialect,
+        publish(*(f"{kind} a 1" for kind in ("secret", "cluster", "endpoints"))),
+        *(ask(type_, "a") for type_ in TYPES[:3]),
+    )
+
+    for _ in range(3):
+        response = here.next()
+        assert response is not None
+        assert {each.type for each in response.resources} == {response.type}
+
+
+@BOTH
+def test_e6_nonces_never_repeat_on_a_stream(dialect: str) -> None:
+    """E6: also where the same content goes back and forth, and with results shared by others."""
+    memo = Memo()
+    steps = [publish("cluster a 1"), ask(CLUSTER), hear(CLUSTER, "a"), ack(CLUSTER)]
+    for content in "212121":
+        steps += [publish(f"cluster a {content}"), hear(CLUSTER, f"a@{content}"), ack(CLUSTER)]
+
+    for _ in range(3):
+        play(dialect, *steps, memo=memo)  # Play asserts it
+
+
+@BOTH
+def test_e9_an_unknown_type_is_held(dialect: str) -> None:
+    """E9: SotW has nothing to say, delta that the names are absent; the stream goes on."""
+    here = play(
+        dialect,
+        publish("cluster a 1"),
+        ask(UNKNOWN, "x"),
+        *([hear(UNKNOWN, removed=("x",)), ack(UNKNOWN)] if dialect == DELTA else [silence]),
+        ask(CLUSTER),
+        hear(CLUSTER, "a"),
+        ack(CLUSTER),
+        settled,
+    )
+    assert here.session.is_settled
+
+
+@BOTH
+def test_e9_there_is_an_end_to_unknown_types(dialect: str) -> None:
+    """E9: each costs memory, so a stream that invents types without end is closed."""
+    many = [ask(TypeUrl(f"x/{n}"), "a") for n in range(MAX_TYPES)]
+    assert play(dialect, *many).event is None
+
+    event = play(dialect, *many, ask(TypeUrl("x/one-more"), "a")).event
+
+    assert isinstance(event, Close)
+    assert event.code == Refusal.RESOURCE_EXHAUSTED
+    assert "x/one-more" in event.text
+
+
+@BOTH
+def test_a_silent_client_costs_one_slot(dialect: str) -> None:
+    """Whatever is published meanwhile, the next response has the latest and only that."""
+    play(
+        dialect,
+        publish("routes r 0"),
+        ask(ROUTES, "r"),
+        hear(ROUTES, "r@0"),
+        *(publish(f"routes r {n}") for n in range(1, 100)),
+        silence,
+        ack(ROUTES),
+        hear(ROUTES, "r@99"),
+        silence,
+    )
+
+
+@BOTH
+def test_streams_in_the_same_state_share_everything(dialect: str) -> None:
+    """Two clients with the same history get the very same responses, from different sets too."""
+    memo = Memo()
+    lines = ("cluster a 1 > endpoints a", "endpoints a 1", "routes r 1")
+    begin = start(CLUSTER, ENDPOINTS, ROUTES, endpoints=("a",), routes=("r",))
+    one, other = (play(dialect, publish(*lines), begin, memo=memo) for _ in range(2))
+
+    for each in (one, other):
+        publish(*lines[:2], "routes r 2")(each)
+        hear(ROUTES, "r@2")(each)
+
+    assert one.heard[ROUTES] is other.heard[ROUTES]
+    subs, others = one.session._subs, other.session._subs
+    for type_ in (CLUSTER, ENDPOINTS, ROUTES):
+        assert subs[type_].interest is others[type_].interest
+        assert subs[type_].told is others[type_].told
+        assert subs[type_].doubts is others[type_].doubts
+
+
+@BOTH
+def test_unchanged_layers_are_not_looked_at(dialect: str) -> None:
+    """A new set whose layers of a type are the same objects is no news of that type."""
+    one = resources("cluster a 1", "routes r 1")
+    other = type(one)({**one.layers, ROUTES: resources("routes r 2").layers[ROUTES]})
+    wrapped = type(one)({CLUSTER: (one.layers[CLUSTER][0],), ROUTES: other.layers[ROUTES]})
+
+    here = play(
+        dialect,
+        publish_set(one),
+        start(CLUSTER, ROUTES, routes=("r",)),
+        publish_set(other),
+    )
+
+    assert not here.session._subs[CLUSTER].dirty
+    assert here.session._subs[ROUTES].dirty
+    hear(ROUTES, "r@2")(here)
+    ack(ROUTES)(here)
+    settled(here)
+    publish_set(wrapped)(here)
+    assert not here.session.is_due
+
+
+def test_a_memo_forgets_what_is_not_used() -> None:
+    """After two rounds without use nothing is kept alive by the memo."""
+    memo = Memo()
+    here: Play | None = play(
+        DELTA, publish("cluster a 1"), ask(CLUSTER, "a"), hear(CLUSTER, "a"), memo=memo
+    )
+    assert len(memo._pictures) > 0
+
+    here = None
+    memo.rotate()
+    memo.rotate()
+
+    assert here is None
+    assert len(memo._pictures) == 0
+    assert len(memo._interests) == 0
+
+
+def test_a_memo_is_bounded_between_rounds() -> None:
+    """Streams that ask for ever new things do not make it grow without end."""
+    memo = Memo()
+    published = resources(*(f"cluster c{n} 1" for n in range(20)))
+
+    for n in range(6000):
+        session = DeltaSession(published, memo=memo)
+        session.receive(DeltaRequest(type=CLUSTER, subscribe=(f"c{n}",)), 0.0)
+        assert session.next(0.0) is not None
+
+    assert len(memo._responses._new) + len(memo._responses._old) <= 2 * 4096
+
+
+@BOTH
+def test_an_empty_set_is_served(dialect: str) -> None:
+    """A client for which there is nothing gets empty answers, and what comes later."""
+    play(
+        dialect,
+        publish_set(EMPTY),
+        ask(CLUSTER),
+        hear(CLUSTER),
+        ask(LISTENER),
+        hear(LISTENER),
+        ack(CLUSTER, LISTENER),
+        settled,
+        publish("cluster a 1", "listener l 1 > cluster a"),
+        hear(CLUSTER, "a"),
+        ack(CLUSTER),
+        hear(LISTENER, "l"),
+    )
