@@ -63,8 +63,8 @@ def warm(*classes: type[Message]) -> None:
     """
     for cls in graph_of(classes):  # those held come first: their validators are then reused
         _encoder(cls)
-        if is_pydantic_dataclass(cls):
-            rebuild_dataclass(cls, _types_namespace={})
+        assert is_pydantic_dataclass(cls), cls
+        rebuild_dataclass(cls, _types_namespace={})
     for cls in classes:
         # Constructors of classes with oneofs read this, lazily built: 50 ms for the largest.
         getattr(cls, "_betterproto")  # noqa: B009 - its descriptor is typed too narrowly
