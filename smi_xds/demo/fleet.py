@@ -103,6 +103,11 @@ class Fleet:
         self._applications = applications
         self._epoch = 0
 
+    @property
+    def processes(self) -> Mapping[str, int]:
+        """Process ids by name."""
+        return {application.name: application.process.pid for application in self._applications}
+
     def now(self) -> Counted:
         """What has been counted in this epoch, as far as it has been reported."""
         return Counted.sum(application.current for application in self._applications)
@@ -138,8 +143,11 @@ async def running_fleet(specs: Iterable[Spec], *, tasks: asyncio.TaskGroup) -> A
             application = _Application(spec.name, process)
             applications.append(application)
             listeners.append(tasks.create_task(application.listen(), name=spec.name))
+        fleet = Fleet(applications)
         try:
-            yield Fleet(applications)
+            # Who obeys is listening: nobody calls before all of them are.
+            await fleet.turn({}, beta=False)
+            yield fleet
         finally:
             for listener in listeners:
                 listener.cancel()

@@ -238,7 +238,10 @@ class WorkFolder:
         return text.replace(f"{STORY_PREFIX}.", f"{self.prefix}.")
 
     def _write(self, name: str, text: str) -> None:
-        (self.path / name).write_text(text, encoding="utf-8")
+        # In one go, as editors do: nobody reads a file that is half written.
+        draft = self.path / f".{name}.new"
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(self.path / name)
 
 
 def changed_lines(before: str, after: str) -> str:

@@ -46,7 +46,7 @@ async def test_a_stream_of_changes_is_not_put_off_for_ever() -> None:
             pulse.ring()
             await asyncio.sleep(HOLD_OFF / 3)
 
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         ringing = tasks.create_task(keep_ringing())
         began = await pulse.next()
         waited = time.perf_counter() - began
