@@ -1,41 +1,50 @@
 // Command kube is a Kubernetes control plane in one binary, for tests: its first argument picks
-// etcd, kube-apiserver or kube-controller-manager; the rest are that program's own flags.
+// etcd, kube-apiserver or kube-controller-manager; the rest are that program's own arguments.
+// Each runs until it is killed or its standard input ends: so none outlives the test run that started
+// it, however that ended. None stops gracefully: an API server waits minutes for an etcd that is gone.
 package main
 
 import (
 	"fmt"
+	"io"
 	"net/url"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/embed"
 	"k8s.io/component-base/cli"
-	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 )
 
+const usage = `usage:
+  kube etcd
+  kube kube-apiserver FLAGS
+  kube kube-controller-manager FLAGS`
+
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: kube etcd DATA_DIR CLIENT_URL PEER_URL | kube-apiserver FLAGS | kube-controller-manager FLAGS"))
+		fail(usage)
 	}
 	program, arguments := os.Args[1], os.Args[2:]
+	go exitWithInput()
 	switch program {
 	case "etcd":
-		if err := runEtcd(arguments); err != nil {
-			fail(err)
-		}
+		runEtcd()
 	case "kube-apiserver":
 		run(apiserver.NewAPIServerCommand(), arguments)
 	case "kube-controller-manager":
 		run(controllers.NewControllerManagerCommand(), arguments)
 	default:
-		fail(fmt.Errorf("unknown program %q", program))
+		fail(usage)
 	}
+}
+
+func exitWithInput() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
 }
 
 func run(command *cobra.Command, arguments []string) {
@@ -43,45 +52,29 @@ func run(command *cobra.Command, arguments []string) {
 	os.Exit(cli.Run(command))
 }
 
-// runEtcd serves one member until it is told to stop. Nothing is synced to disk: the data needs to
-// survive a restart of the process, not of the machine.
-func runEtcd(arguments []string) error {
-	if len(arguments) != 3 {
-		return fmt.Errorf("usage: kube etcd DATA_DIR CLIENT_URL PEER_URL")
-	}
-	client, err := url.Parse(arguments[1])
-	if err != nil {
-		return err
-	}
-	peer, err := url.Parse(arguments[2])
-	if err != nil {
-		return err
-	}
+// runEtcd serves one member that keeps data and sockets in the working directory: no ports to find.
+// Nothing is synced to the disk: the data has to survive the process, not the machine.
+func runEtcd() {
+	client := url.URL{Scheme: "unix", Host: "etcd:1"} // etcd insists on something like a port
+	peer := url.URL{Scheme: "unix", Host: "etcd:2"}
 	config := embed.NewConfig()
-	config.Dir = arguments[0]
+	config.Name = "only"
+	config.Dir = "etcd"
 	config.UnsafeNoFsync = true
-	config.LogLevel = "warn"
-	config.ListenClientUrls = []url.URL{*client}
-	config.AdvertiseClientUrls = []url.URL{*client}
-	config.ListenPeerUrls = []url.URL{*peer}
-	config.AdvertisePeerUrls = []url.URL{*peer}
+	config.LogLevel = "error"
+	config.ListenClientUrls = []url.URL{client}
+	config.AdvertiseClientUrls = []url.URL{client}
+	config.ListenPeerUrls = []url.URL{peer}
+	config.AdvertisePeerUrls = []url.URL{peer}
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 	server, err := embed.StartEtcd(config)
 	if err != nil {
-		return err
+		fail(err)
 	}
-	defer server.Close()
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
-	select {
-	case <-stop:
-		return nil
-	case err := <-server.Err():
-		return err
-	}
+	fail(<-server.Err())
 }
 
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, "kube:", err)
+func fail(reason any) {
+	fmt.Fprintln(os.Stderr, "kube:", reason)
 	os.Exit(1)
 }
