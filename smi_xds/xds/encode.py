@@ -64,7 +64,7 @@ def warm(*classes: type[Message]) -> None:
     for cls in graph_of(classes):  # those held come first: their validators are then reused
         _encoder(cls)
         assert is_pydantic_dataclass(cls), cls
-        rebuild_dataclass(cls, _types_namespace={})
+        rebuild_dataclass(cls)  # its caller, whose names count, is then this function
     for cls in classes:
         # Constructors of classes with oneofs read this, lazily built: 50 ms for the largest.
         getattr(cls, "_betterproto")  # noqa: B009 - its descriptor is typed too narrowly

@@ -103,7 +103,8 @@ def _used_types(package: PackageSpec) -> Iterable[str]:
 
 
 def _add_fields(message: DescriptorProto, fields: tuple[FieldSpec, ...], full_name: str) -> None:
-    oneofs = _oneofs(fields)
+    # Envoy has no proto3 `optional` (a oneof of one): it uses wrapper messages.
+    oneofs = list(dict.fromkeys(field.oneof for field in fields if field.oneof))
     for oneof in oneofs:
         message.oneof_decl.add(name=oneof)
     for field in fields:
@@ -122,17 +123,6 @@ def _add_fields(message: DescriptorProto, fields: tuple[FieldSpec, ...], full_na
             _set_type(target, field.type, is_enum=field.is_enum)
         if field.oneof:
             target.oneof_index = oneofs.index(field.oneof)
-            target.proto3_optional = _is_synthetic(field)
-
-
-def _oneofs(fields: tuple[FieldSpec, ...]) -> list[str]:
-    """The oneofs of a message; those that only stand for `optional` come last."""
-    synthetic = {field.oneof: _is_synthetic(field) for field in fields if field.oneof}
-    return sorted(synthetic, key=lambda oneof: synthetic[oneof])
-
-
-def _is_synthetic(field: FieldSpec) -> bool:
-    return field.oneof == f"_{field.name}"
 
 
 def _set_type(target: FieldDescriptorProto, name: str, *, is_enum: bool) -> None:

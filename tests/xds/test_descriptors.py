@@ -89,8 +89,6 @@ def test_descriptors_agree_with_those_of_protoc() -> None:
     pool, other = reflection_pool(), descriptor_pool.Default()
     differing, compared = set[str](), 0
     for name in map(full_name, all_classes()):
-        if name.startswith("validate."):  # proto2, whose presence betterproto2 does not keep
-            continue
         try:
             theirs = other.FindMessageTypeByName(name)
         except KeyError:
@@ -107,7 +105,12 @@ def _differing(mine: Descriptor, theirs: Descriptor) -> Iterator[str]:
     common = set(mine.fields_by_number) & set(theirs.fields_by_number)
     for number in common:
         field = mine.fields_by_number[number]
-        if _shape(field) != _shape(theirs.fields_by_number[number]):
+        other = theirs.fields_by_number[number]
+        # validate.proto is proto2, whose presence betterproto2 does not keep.
+        same_presence = field.has_presence == other.has_presence or (
+            theirs.full_name.startswith("validate.")
+        )
+        if _shape(field) != _shape(other) or not same_presence:
             yield field.name
 
 
@@ -120,7 +123,6 @@ def _shape(field: FieldDescriptor) -> tuple[object, ...]:
         field.json_name,
         field.type,
         field.is_repeated,
-        field.has_presence,
         oneof.name if oneof else None,
         entry.full_name if entry is not None else None,
         field.enum_type.full_name if field.enum_type is not None else None,
