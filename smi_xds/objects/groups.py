@@ -6,6 +6,7 @@ what changed; groups that no change touched stay the very same objects (see `obj
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import Generic, Protocol, TypeVar, assert_never
 
 from smi_xds.objects.kube import EndpointSlice, Namespace, Pod, Service, ServiceAccount
@@ -242,18 +243,21 @@ class Backing:
         """Group anew what changed since the last time."""
         for ref in self._stale_services:
             service = self._service.get(ref)
-            _set_if_other(self.services, ref, self._service_group(ref, service))
+            self.services.set(ref, self._service_group(ref, service))
         for proxy in self._stale_pods:
             pod = self._pod.get(proxy.namespace, {}).get(proxy.name)
-            _set_if_other(self.pods, proxy, self._pod_group(proxy, pod))
+            self.pods.set(proxy, self._pod_group(proxy, pod))
         self._stale_services.clear()
         self._stale_pods.clear()
 
     def _pod_group(self, proxy: ProxyId, pod: Pod | None) -> PodGroup | None:
         if pod is None:
             return None
-        services = sorted(ref for ref in self._of.get(proxy, ()) if ref in self._service)
-        return PodGroup(pod=pod, services=tuple(services))
+        services = tuple(sorted(s for s in self._of.get(proxy, ()) if s in self._service))
+        old = self.pods.get(proxy)
+        if old and old.pod is pod and old.services == services:
+            return old
+        return PodGroup(pod=pod, services=services)
 
     def _service_group(self, ref: ServiceRef, service: Service | None) -> ServiceGroup | None:
         if service is None:
@@ -261,16 +265,21 @@ class Backing:
             return None
         if ref not in self._order:
             self._order[ref] = tuple(sorted(self._behind.get(ref, ())))
-        pods = self._pod.get(ref.namespace, {})
-        return ServiceGroup(
-            service=service,
-            slices=self._slices.get(ref),
-            pods=tuple(pods[name] for name in self._order[ref] if name in pods),
-        )
+        known, slices = self._pod.get(ref.namespace, {}), self._slices.get(ref)
+        pods = tuple(known[name] for name in self._order[ref] if name in known)
+        old = self.services.get(ref)
+        if old and old.service is service and old.slices is slices and _same(old.pods, pods):
+            return old
+        return ServiceGroup(service=service, slices=slices, pods=pods)
 
 
 def _pods_in(slice_: EndpointSlice) -> Iterator[str]:
     return (endpoint.pod for endpoint in slice_.endpoints if endpoint.pod)
+
+
+def _same(a: tuple[object, ...], b: tuple[object, ...]) -> bool:
+    """Whether they hold the very same objects; == would look into those that differ."""
+    return len(a) == len(b) and all(map(is_, a, b))
 
 
 def _destination(target: TrafficTarget) -> ServiceAccountRef:
@@ -289,12 +298,6 @@ def _set(items: dict[_Key, _Value], key: _Key, value: _Value | None) -> None:
         items.pop(key, None)
     else:
         items[key] = value
-
-
-def _set_if_other(table: Table[_Key, _Value], key: _Key, value: _Value | None) -> None:
-    # Equal members are identical members here, so == costs no more than `is` on each.
-    if table.get(key) != value:
-        table.set(key, value)
 
 
 def _as(kind: type[_Value], it: MeshObject | None) -> _Value | None:
