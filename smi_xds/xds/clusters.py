@@ -35,7 +35,7 @@ from envoy_data_plane.google.protobuf import Any, Struct
 
 from smi_xds.mesh.model import InboundPort, PortRef, Protocol
 from smi_xds.xds import names
-from smi_xds.xds.common import MESH_ENDPOINT, ads, socket, transport_socket
+from smi_xds.xds.common import ads, mesh_endpoint, socket, transport_socket
 from smi_xds.xds.encode import encode, pack
 from smi_xds.xds.resources import CLUSTER, ENDPOINTS, SECRET, Need, Resource
 from smi_xds.xds.secrets import upstream_tls
@@ -64,7 +64,7 @@ def outbound_cluster(ref: PortRef, protocol: Protocol) -> Resource:
         transport_socket_matches=[
             ClusterTransportSocketMatch(
                 name="mtls",
-                match=MESH_ENDPOINT,
+                match=mesh_endpoint(),
                 transport_socket=transport_socket("tls", upstream_tls(ref)),
             ),
             ClusterTransportSocketMatch(

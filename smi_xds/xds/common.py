@@ -19,8 +19,10 @@ from smi_xds.xds.fields import Message
 NEVER = timedelta(0)
 """Switches a time-out of Envoy off."""
 
-MESH_ENDPOINT = Struct(fields={"mtls": Value(bool_value=True)})
-"""`envoy.transport_socket_match` of endpoints that have a sidecar."""
+
+def mesh_endpoint() -> Struct:
+    """`envoy.transport_socket_match` of endpoints that have a sidecar."""
+    return Struct(fields={"mtls": Value(bool_value=True)})
 
 
 def ads() -> ConfigSource:

@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from envoy_data_plane.envoy.config.endpoint.v3 import Endpoint as EnvoyEndpoint
 
 from smi_xds.mesh.model import Endpoint, EndpointState
-from smi_xds.xds.common import MESH_ENDPOINT, socket
+from smi_xds.xds.common import mesh_endpoint, socket
 from smi_xds.xds.encode import encode, fragment, splice
 from smi_xds.xds.resources import ENDPOINTS, Resource
 
@@ -78,7 +78,7 @@ def _locality(group: Group) -> LocalityLbEndpoints:
 def _encode(endpoint: Endpoint) -> bytes:
     metadata = None
     if endpoint.identity is not None:
-        metadata = Metadata(filter_metadata={"envoy.transport_socket_match": MESH_ENDPOINT})
+        metadata = Metadata(filter_metadata={"envoy.transport_socket_match": mesh_endpoint()})
     message = LbEndpoint(
         endpoint=EnvoyEndpoint(address=socket(endpoint.address, endpoint.port)),
         health_status=_HEALTH[endpoint.state],
