@@ -16,12 +16,14 @@ from smi_xds.mesh.matches import RouteMatches, read_ports
 from smi_xds.mesh.model import Grant, HttpMatch, Protocol
 from smi_xds.objects.smi import Rule, Subject, TCPRoute, TrafficTarget
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import ObjectRef, ServiceAccountRef, SpiffeId
+from smi_xds.values import ServiceAccountRef, SpiffeId
 
 HTTP_ROUTES = "HTTPRouteGroup"
 TCP_ROUTE = "TCPRoute"
 UDP_ROUTE = "UDPRoute"
 _RULE_KINDS = (HTTP_ROUTES, TCP_ROUTE, UDP_ROUTE)
+
+_VERSIONS_WITH_PORT = ("v1alpha1", "v1alpha2")
 
 RuleRoute = RouteMatches | TCPRoute | None
 """What a rule refers to: its group's matches, its TCPRoute, or None where there is none."""
@@ -95,18 +97,21 @@ class _Reader:
 
     def grant(self) -> Grant | None:
         """The grant, or None where the whole TrafficTarget is void."""
-        sources = self._sources()
-        if not self._check_destination() or not self._check_rules() or not sources:
-            return None
+        # Everything is read, even where one thing already voids it: all problems at once.
+        usable = (self._check_destination(), self._check_rules())
+        self._check_old_port()
         kinds = {rule.kind for rule, _ in self._routes}
-        return Grant(
+        grant = Grant(
             target=f"{self._target.namespace}/{self._target.name}",
-            sources=sources,
+            sources=self._sources(),
             ports=self._tcp_ports(),
             http=self._http() if HTTP_ROUTES in kinds else None,
             tcp=TCP_ROUTE in kinds and HTTP_ROUTES not in kinds,
             l7=bool(kinds & {TCP_ROUTE, HTTP_ROUTES}),
         )
+        self._check_http(grant)
+        self._check_udp()
+        return grant if all(usable) and grant.sources else None
 
     def _check_destination(self) -> bool:
         subject, where = self._target.destination, "spec.destination"
@@ -179,6 +184,48 @@ class _Reader:
             self._unknown_kind(f"spec.rules[{index}].kind", rule.kind, " or ".join(_RULE_KINDS))
         return bool(self._routes) and not unknown
 
+    def _check_old_port(self) -> None:
+        port = self._target.destination_port
+        if port is None:
+            return
+        where = "spec.destination.port"
+        if self._target.version not in _VERSIONS_WITH_PORT:
+            self._add(
+                where,
+                ProblemCode.DEPRECATED_PORT,
+                f"access.smi-spec.io/{self._target.version} has no such field; it restricts all "
+                "the same.",
+                f"List the port {port} in a TCPRoute.",
+            )
+        self._check_port(where, "The destination", port)
+
+    def _check_http(self, grant: Grant) -> None:
+        """Tell of HTTPRouteGroups on ports that have no requests to judge."""
+        judged = [
+            protocol
+            for number, protocol in self._ports.targets
+            if grant.ports is None or number in grant.ports
+        ]
+        if grant.http is not None and judged and not any(p.is_http for p in judged):
+            index = next(i for i, (rule, _) in enumerate(self._routes) if rule.kind == HTTP_ROUTES)
+            self._add(
+                f"spec.rules[{index}]",
+                ProblemCode.NOT_AN_HTTP_PORT,
+                "No port that it covers speaks HTTP, so there are no requests to match, and an "
+                "HTTPRouteGroup admits no connections.",
+                "Remove the HTTPRouteGroup, or name the Service's port http-… if it speaks HTTP.",
+            )
+
+    def _check_udp(self) -> None:
+        for index, (rule, _) in enumerate(self._routes):
+            if rule.kind == UDP_ROUTE:
+                self._add(
+                    f"spec.rules[{index}].kind",
+                    ProblemCode.UNSUPPORTED_RULE,
+                    "UDP is not carried yet, so a UDPRoute allows nothing.",
+                    "Remove the rule, or keep it for later.",
+                )
+
     def _tcp_ports(self) -> tuple[int, ...] | None:
         layers = list(self._port_layers())
         listed: set[int] | None = None
@@ -203,10 +250,18 @@ class _Reader:
             assert isinstance(route, TCPRoute)
             ports = read_ports(route)
             for port in ports or ():
-                self._check_port(f"spec.rules[{i}]", route.ref, port)
+                self._check_port(f"spec.rules[{i}]", str(route.ref), port)
             yield ports
 
-    def _check_port(self, where: str, route: ObjectRef, port: int) -> None:
+    def _check_port(self, where: str, route: str, port: int) -> None:
+        if not 1 <= port <= 65535:
+            self._add(
+                where,
+                ProblemCode.INVALID_PORT,
+                f"{route} lists {port}, which is no port.",
+                "Write a number from 1 to 65535.",
+            )
+            return
         if not self._ports.targets or port in {number for number, _ in self._ports.targets}:
             return
         backing = [target for number, target in self._ports.services if number == port]

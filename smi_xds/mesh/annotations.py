@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import TypeVar
 
 from smi_xds.mesh.model import MeshSettings, Sidecar
-from smi_xds.objects.kube import Annotations, Namespace, Pod
+from smi_xds.objects.kube import Namespace, Pod
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import Mode, ObjectRef
 
@@ -36,7 +36,7 @@ def pod_settings(
     pod: Pod, namespace: Namespace | None, settings: MeshSettings
 ) -> tuple[PodSettings, tuple[Problem, ...]]:
     """Read a pod's annotations over its namespace's over the mesh's settings."""
-    reader = _Reader(pod.ref, pod.annotations, namespace.annotations if namespace else ())
+    reader = _Reader(pod, namespace)
     result = PodSettings(
         sidecar=reader.choice(SIDECAR, Sidecar, default=Sidecar.NONE, strictest=Sidecar.BOUND),
         access=reader.choice(ACCESS, Mode, default=settings.access, strictest=Mode.STRICT),
@@ -47,35 +47,38 @@ def pod_settings(
 
 
 class _Reader:
-    def __init__(self, ref: ObjectRef, own: Annotations, inherited: Annotations) -> None:
-        self._ref = ref
-        self._values = dict(inherited) | dict(own)
+    def __init__(self, pod: Pod, namespace: Namespace | None) -> None:
+        # Each value with the object that says it: a problem of a namespace is told once.
+        self._values: dict[str, tuple[str, ObjectRef]] = {}
+        for it in (pod,) if namespace is None else (namespace, pod):
+            self._values |= {name: (value, it.ref) for name, value in it.annotations}
         self.problems: list[Problem] = []
 
     def choice(self, name: str, choices: type[_E], *, default: _E, strictest: _E) -> _E:
-        text = self._values.get(name)
-        if text is None:
+        if name not in self._values:
             return default
-        if text in [choice.value for choice in choices]:
+        if (text := self._values[name][0]) in [choice.value for choice in choices]:
             return choices(text)
-        self._bad(name, text, "one of " + ", ".join(choice.value for choice in choices))
+        self._bad(name, "one of " + ", ".join(choice.value for choice in choices))
         return strictest
 
     def address(self, name: str, *, default: str) -> str:
-        text = self._values.get(name, default)
+        if name not in self._values:
+            return default
         try:
-            return str(ip_address(text))
+            return str(ip_address(self._values[name][0]))
         except ValueError:
-            self._bad(name, text, "an IP address")
+            self._bad(name, "an IP address")
             return default
 
-    def _bad(self, name: str, text: str, wanted: str) -> None:
+    def _bad(self, name: str, wanted: str) -> None:
+        text, ref = self._values[name]
         self.problems.append(
             Problem(
-                ref=self._ref,
+                ref=ref,
                 field=f"metadata.annotations[{name}]",
                 code=ProblemCode.INVALID_ANNOTATION,
                 message=f"{text!r} is not {wanted}.",
-                cure=f"Write {wanted}, on the pod or on its namespace, or remove the annotation.",
+                cure=f"Write {wanted}, or remove the annotation.",
             )
         )

@@ -30,7 +30,7 @@ from smi_xds.mesh.model import (
 )
 from smi_xds.mesh.reach import bound_ports, build_reach, with_callers
 from smi_xds.mesh.services import build_service
-from smi_xds.mesh.traffic import Traffic, build_traffic
+from smi_xds.mesh.traffic import Traffic, build_traffic, foreign_root
 from smi_xds.mesh.workloads import (
     Served,
     account_ports,
@@ -255,7 +255,7 @@ def _missing_roots(objects: Objects) -> Iterator[Problem]:
         if root in objects.services:
             continue
         for split in splits:
-            yield Problem(
+            yield foreign_root(split) or Problem(
                 ref=split.ref,
                 field="spec.service",
                 code=ProblemCode.MISSING_SERVICE,

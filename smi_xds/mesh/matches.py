@@ -1,8 +1,9 @@
 """HTTPRouteGroups and TCPRoutes as conditions.
 
-A user's expression is compiled alone by RE2 before anything is wrapped around it: `a)|(b`
-becomes valid once wrapped, and an expression that Envoy refuses takes a whole listener with it.
-A match that cannot be used drops out with a problem: it grants nothing, the others stand.
+A user's expression is compiled by RE2 alone, for `a)|(b` becomes valid once wrapped, and in a
+group, for `\\Qa` (quoted to the end) becomes invalid there: an expression that Envoy refuses takes
+a whole listener with it. A match that cannot be used drops out with a problem: it grants nothing,
+the others stand.
 """
 
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ def _wrong(match: HTTPMatch, group: HTTPRouteGroup, field: str) -> list[Problem]
 
 def _wrong_regex(regex: str, group: HTTPRouteGroup, field: str) -> Problem | None:
     try:
-        size = re2.compile(regex, _OPTIONS).programsize
+        re2.compile(regex, _OPTIONS)
+        size = re2.compile(f"(?:{regex})", _OPTIONS).programsize
     except (re2.error, UnicodeError) as error:
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
         return Problem(
@@ -136,4 +138,4 @@ def _is_token(name: str) -> bool:
     # RFC 9110, section 5.6.2; a leading colon would reach for pseudo headers.
     return (
         bool(name) and all(c.isascii() and (c.isalnum() or c in "!#$%&'*+-.^_`|~") for c in name)
-    ) or name == ":authority"
+    ) or name.lower() == ":authority"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from smi_xds.mesh.model import Grant, PortRef, PortRoutes, Protocol, Service, ServicePort
 from smi_xds.values import Mode, ServiceRef, SpiffeId
@@ -18,11 +19,13 @@ def with_callers(
     the identities behind them. Access is enforced where traffic arrives: an endpoint outside the
     mesh has nobody who could, so anyone may call it.
     """
+    ports = [port for s in backends if s is not None and (port := s.port(routes.port)) is not None]
+    if not any(port.targets for port in ports):
+        # Nothing to protect, and nobody to ask: the honest answer is 503, not 403.
+        return replace(routes, callers=None)
     callers: set[SpiffeId] = set()
-    by_identity = dict(grants)
-    for service in backends:
-        port = service.port(routes.port) if service is not None else None
-        found = _callers(port, by_identity, routes.protocol) if port is not None else set()
+    for port in ports:
+        found = _callers(port, dict(grants), routes.protocol)
         if found is None:
             return replace(routes, callers=None)
         callers |= found
@@ -75,21 +78,19 @@ def bound_ports(services: Mapping[ServiceRef, Service]) -> Mapping[PortRef, int]
     """A local port for every TCP service port, the same on every workload.
 
     From the hash of its name, so that it stays when services come and go; of two that meet, the
-    one whose name sorts later moves on to the next free port.
+    one whose name sorts later moves on to the next free port. A port that some workload serves is
+    never taken: its sidecar listens there already. Without a free port, a service has none.
     """
-    refs = sorted(
-        PortRef(ref, port.number)
-        for ref, service in services.items()
-        for port in service.ports
-        if port.protocol.is_tcp
-    )
-    taken: dict[int, PortRef] = {}
-    for ref in refs:
-        offset = _hash(str(ref)) % len(BOUND_PORTS)
-        while offset in taken:
-            offset = (offset + 1) % len(BOUND_PORTS)
-        taken[offset] = ref
-    return {ref: BOUND_PORTS[offset] for offset, ref in sorted(taken.items(), key=lambda i: i[1])}
+    ports = [(ref, port) for ref, service in services.items() for port in service.ports]
+    taken = {target.port for _, port in ports for target in port.targets}
+    found = {}
+    for ref in sorted(PortRef(ref, port.number) for ref, port in ports if port.protocol.is_tcp):
+        start = BOUND_PORTS.start + _hash(str(ref)) % len(BOUND_PORTS)
+        free = (p for p in chain(range(start, BOUND_PORTS.stop), BOUND_PORTS) if p not in taken)
+        if (number := next(free, None)) is not None:
+            found[ref] = number
+            taken.add(number)
+    return found
 
 
 def _hash(text: str) -> int:

@@ -65,6 +65,9 @@ _KNOWN_PORTS = {
     11211: Protocol.TCP,
 }
 
+# discovery/v1: FQDN names a host; Envoy refuses a load assignment with anything but addresses.
+_ADDRESS_TYPES = frozenset({"IPv4", "IPv6"})
+
 
 def protocol_of(port: KubeServicePort) -> Protocol:
     """What a port speaks: `appProtocol`, then its name, then its number, else HTTP."""
@@ -106,6 +109,8 @@ def _build_port(
     for slice_ in group.slices:
         for slice_port in _matching(slice_, port):
             for endpoint in slice_.endpoints:
+                if not _is_known(endpoint, pods):
+                    continue
                 identity, target = _target(endpoint, slice_port.port, pods, trust_domain)
                 targets.add(target)
                 for address in endpoint.addresses[:1]:
@@ -122,7 +127,23 @@ def _build_port(
 
 def _matching(slice_: EndpointSlice, port: KubeServicePort) -> list[SlicePort]:
     # EndpointPort.name equals ServicePort.name; the number in a slice is already the target's.
+    if slice_.address_type not in _ADDRESS_TYPES:
+        return []
     return [p for p in slice_.ports if p.name == port.name and p.transport is port.transport]
+
+
+def _is_known(endpoint: SliceEndpoint, pods: Mapping[str, tuple[Pod, PodSettings]]) -> bool:
+    """Whether it can be called: how is only known once its pod is.
+
+    A slice may arrive before the pod that it names. A sidecar listens on one address of its pod:
+    the slice with those of the other family has nobody behind it.
+    """
+    if not endpoint.pod:
+        return True
+    pod, settings = pods.get(endpoint.pod, (None, None))
+    if pod is None or settings is None:
+        return False
+    return settings.sidecar is Sidecar.NONE or not {*endpoint.addresses} & {*pod.ips[1:]}
 
 
 def _target(

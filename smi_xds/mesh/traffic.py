@@ -36,9 +36,19 @@ class Traffic:
     problems: tuple[Problem, ...] = ()
 
 
-def root_of(split: TrafficSplit) -> ServiceRef:
-    """The root: the first label of `spec.service`, which may be written as FQDN."""
-    return ServiceRef(split.namespace, split.service.split(".", 1)[0])
+def foreign_root(split: TrafficSplit) -> Problem | None:
+    """What is wrong with a root that is no Service of the split's own namespace."""
+    _, *rest = split.service.rstrip(".").split(".")
+    # NAME, NAME.NAMESPACE, NAME.NAMESPACE.svc, NAME.NAMESPACE.svc.CLUSTER-DOMAIN
+    if not rest or (rest[0] == split.namespace and rest[1:2] in ([], ["svc"])):
+        return None
+    return Problem(
+        ref=split.ref,
+        field="spec.service",
+        code=ProblemCode.FOREIGN_ROOT,
+        message=f"The root {split.service!r} is no Service in the namespace of this object.",
+        cure=f"Write the name of a Service in {split.namespace}.",
+    )
 
 
 def build_traffic(
@@ -104,15 +114,20 @@ def _port(service: Service, port: ServicePort, splits: list["_Split"]) -> PortRo
 
 
 def _report_shadowed(ordered: list["_Split"]) -> None:
-    unconditional = [split for split in ordered if split.unconditional]
-    for shadowed in unconditional[1:]:
-        winner = unconditional[0].object
-        shadowed.add(
-            "spec.service",
-            ProblemCode.SHADOWED_SPLIT,
-            f"{winner.ref} has the same root and is older, so this one has no effect.",
-            "Keep one TrafficSplit for a root, or give this one `matches`.",
-        )
+    seen: dict[HttpMatch, TrafficSplit] = {}
+    for split in ordered:
+        claims = split.claims
+        # Who takes every request leaves nothing to those behind.
+        takers = [seen.get(claim) or seen.get(HttpMatch()) for claim in claims]
+        if all(takers) and (winner := takers[0]) is not None:
+            split.add(
+                "spec.service",
+                ProblemCode.SHADOWED_SPLIT,
+                f"{winner.ref} has the same root and comes first, so this one has no effect.",
+                "Keep one TrafficSplit for a root, or give this one other `matches`.",
+            )
+        for claim in claims:
+            seen.setdefault(claim, split.object)
 
 
 class _Split:
@@ -131,6 +146,11 @@ class _Split:
         self._matches = self._read_matches(groups)
         self._weights = self._read_weights()
         self.usable = self._check_root() and (self.unconditional or bool(self._matches))
+
+    @property
+    def claims(self) -> tuple[HttpMatch, ...]:
+        """The conditions under which it wants a request; an empty one holds always."""
+        return self._matches or (HttpMatch(),)
 
     def entry(self, port: ServicePort) -> RouteEntry | None:
         """The entry for one port of the root; None where the split does not apply to it."""
@@ -173,16 +193,10 @@ class _Split:
             self.add(field, code, message, cure)
 
     def _check_root(self) -> bool:
-        labels = self.object.service.rstrip(".").split(".")
-        if len(labels) > 1 and labels[1] != self.object.namespace:
-            self.add(
-                "spec.service",
-                ProblemCode.FOREIGN_ROOT,
-                f"The root {self.object.service!r} is not in the namespace of this object.",
-                f"Write the name of a Service in {self.object.namespace}.",
-            )
-            return False
-        return True
+        problem = foreign_root(self.object)
+        if problem is not None:
+            self.problems.append(problem)
+        return problem is None
 
     def _read_matches(self, groups: tuple[RouteMatches | None, ...]) -> tuple[HttpMatch, ...]:
         found: list[HttpMatch] = []
@@ -265,7 +279,7 @@ class _Split:
         if found is None:
             return False
         other = found.port(port.number)
-        if other is not None and other.protocol.is_http == port.protocol.is_http:
+        if other is not None and _alike(other.protocol, port.protocol):
             return True
         ports = ", ".join(str(p.number) for p in found.ports) or "none"
         wrong = "has no port" if other is None else f"speaks {other.protocol} on port"
@@ -282,6 +296,10 @@ class _Split:
         return next(
             i for i, backend in enumerate(self.object.backends) if backend.service == service.name
         )
+
+
+def _alike(one: Protocol, other: Protocol) -> bool:
+    return (one.is_http, one.is_tcp) == (other.is_http, other.is_tcp)
 
 
 def _whole(weights: Mapping[ServiceRef, Decimal]) -> tuple[tuple[ServiceRef, int], ...]:

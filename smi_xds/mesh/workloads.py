@@ -7,10 +7,14 @@ from smi_xds.mesh.access import AccountPorts
 from smi_xds.mesh.annotations import PodSettings
 from smi_xds.mesh.model import Grant, InboundPort, Protocol, Sidecar, Workload
 from smi_xds.mesh.services import protocol_of
-from smi_xds.objects.kube import Pod, Transport
+from smi_xds.objects.kube import Pod, ServicePort, Transport
 from smi_xds.objects.views import ServiceGroup
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import Mode, ObjectRef, ServiceRef, SpiffeId
+
+# Ports that a sidecar uses itself, the same as Istio's: admin, outbound, inbound, tunnel, health,
+# Prometheus.
+RESERVED_PORTS = frozenset({15000, 15001, 15006, 15008, 15021, 15090})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +35,15 @@ def build_workload(
     problems: list[Problem] = []
     pairs: set[tuple[int, int]] = set()
     for group in groups:
+        problems += _missing_ports(pod, group)
         for service_port, target, protocol in _served(pod, group):
             pairs.add((service_port, target))
             problem = _claim(ports, target, protocol, group.service.service, pod)
             if problem is not None:
                 problems.append(problem)
     if settings.sidecar is Sidecar.NONE or not pod.ips or pod.done:
-        return Served(workload=None, service_ports=tuple(sorted(pairs)))
+        told = tuple(p for p in problems if p.code is ProblemCode.MISSING_TARGET_PORT)
+        return Served(workload=None, service_ports=tuple(sorted(pairs)), problems=told)
     workload = Workload(
         proxy=pod.proxy,
         identity=SpiffeId.of(trust_domain, pod.account),
@@ -101,14 +107,31 @@ def _ref(workload: Workload) -> ObjectRef:
 def _served(pod: Pod, group: ServiceGroup) -> Iterable[tuple[int, int, Protocol]]:
     """(service port, target port, protocol) for each port of a service that a pod stands behind."""
     for port in group.service.ports:
-        if port.transport is Transport.SCTP:
-            continue
-        for slice_ in group.slices:
-            if not any(endpoint.pod == pod.name for endpoint in slice_.endpoints):
-                continue
+        if port.transport is not Transport.SCTP:
+            for target in _targets(pod, port, group):
+                yield port.port, target, protocol_of(port)
+
+
+def _targets(pod: Pod, port: ServicePort, group: ServiceGroup) -> Iterable[int]:
+    for slice_ in group.slices:
+        if any(endpoint.pod == pod.name for endpoint in slice_.endpoints):
             for target in slice_.ports:
                 if target.name == port.name and target.transport is port.transport:
-                    yield port.port, target.port, protocol_of(port)
+                    yield target.port
+
+
+def _missing_ports(pod: Pod, group: ServiceGroup) -> Iterable[Problem]:
+    for index, port in enumerate(group.service.ports):
+        if isinstance(port.target_port, str) and not any(_targets(pod, port, group)):
+            # The pod is not named: a thousand of them are one problem.
+            yield Problem(
+                ref=group.service.ref,
+                field=f"spec.ports[{index}].targetPort",
+                code=ProblemCode.MISSING_TARGET_PORT,
+                message=f"Some of its pods have no container port named {port.target_port!r}, and "
+                f"get nothing on port {port.port}.",
+                cure="Name a container port so, or write its number.",
+            )
 
 
 def _claim(
@@ -120,6 +143,15 @@ def _claim(
 ) -> Problem | None:
     if protocol is Protocol.UDP:
         return None
+    if number in RESERVED_PORTS:
+        return Problem(
+            ref=pod.ref,
+            field=f"port {number}",
+            code=ProblemCode.PORT_CONFLICT,
+            message=f"Service {service} targets port {number}, which sidecars use themselves; it "
+            "stays closed.",
+            cure="Let the application listen on another port.",
+        )
     held = ports.get(number)
     if held is None:
         ports[number] = InboundPort(number=number, protocol=protocol, services=(service,))

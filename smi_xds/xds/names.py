@@ -22,9 +22,6 @@ OUTBOUND: Final = "outbound"
 OUTBOUND_PORT: Final = 15001
 ADMIN_PORT: Final = 15000
 
-RESERVED_PORTS: Final = frozenset({15000, 15001, 15006, 15008, 15021, 15090})
-"""Ports that a sidecar uses itself (the same as Istio's)."""
-
 NO_ONE: Final = "spiffe://nobody.invalid/"
 """A SAN that no certificate has (RFC 6761): an empty list of SANs would accept everyone."""
 

@@ -109,10 +109,13 @@ class Translator:
         }
         trust = self._trust(None, credentials.trust_bundle)
         sets = {}
+        tables: dict[tuple[SpiffeId, str], Resource] = {}
         for proxy, workload in mesh.workloads.items():
             reach, shared, tcp = outbound[workload.identity]
-            table = self._routes(mesh, workload, reach)
-            private = self._private(proxy, workload, tcp, table)
+            caller = (workload.identity, proxy.namespace)
+            if caller not in tables:  # it reads every service: once for all pods of an identity
+                tables[caller] = self._routes(mesh, caller, reach)
+            private = self._private(proxy, workload, tcp, tables[caller])
             leaf = credentials.leaves.get(workload.identity)
             sets[str(proxy)] = self._set(proxy, shared, private, trust, leaf)
         for memo in self._memos:
@@ -143,15 +146,16 @@ class Translator:
         tcp = tuple((ref, mesh.bound_ports[ref]) for ref in called if ref in mesh.bound_ports)
         return reach, shared, tcp
 
-    def _routes(self, mesh: Mesh, workload: Workload, reach: frozenset[PortRef]) -> Resource:
-        namespace = workload.proxy.namespace
+    def _routes(
+        self, mesh: Mesh, caller: tuple[SpiffeId, str], reach: frozenset[PortRef]
+    ) -> Resource:
         hosts = tuple(
             self._host((ref, allowed, local), routes, allowed, local)
             for ref, routes in mesh.routes.items()
             if routes.protocol.is_http
-            for allowed, local in [(ref in reach, ref.service.namespace == namespace)]
+            for allowed, local in [(ref in reach, ref.service.namespace == caller[1])]
         )
-        return self._table((workload.identity, namespace), hosts)
+        return self._table(caller, hosts)
 
 
 def warm_up() -> None:
