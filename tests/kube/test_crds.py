@@ -1,0 +1,187 @@
+"""The CRDs in deploy/crds, as a real API server takes them."""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.kube.api import Kube, KubectlError
+
+ACCESS = "access.smi-spec.io/v1alpha3"
+SPECS = "specs.smi-spec.io/v1alpha4"
+SPLIT = "split.smi-spec.io/v1alpha4"
+
+DESTINATION = {"kind": "ServiceAccount", "name": "bookstore"}
+SOURCES = [{"kind": "ServiceAccount", "name": "bookbuyer", "namespace": "shop"}]
+RULES = [{"kind": "HTTPRouteGroup", "name": "books", "matches": ["buy"]}]
+TARGET = {"destination": DESTINATION, "rules": RULES, "sources": SOURCES}
+
+
+def _object(api_version: str, kind: str, **rest: object) -> dict[str, object]:
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "tried"}} | rest
+
+
+def _target(spec: object) -> dict[str, object]:
+    return _object(ACCESS, "TrafficTarget", spec=spec)
+
+
+def _match(**match: object) -> dict[str, object]:
+    spec = {"matches": [{"name": "buy"} | match]}
+    return _object(SPECS, "HTTPRouteGroup", spec=spec)
+
+
+def _split(*weights: object, **spec: object) -> dict[str, object]:
+    backends = [{"service": f"v{n}", "weight": weight} for n, weight in enumerate(weights)]
+    return _object(SPLIT, "TrafficSplit", spec={"service": "web", "backends": backends} | spec)
+
+
+ACCEPTED = {
+    "a full TrafficTarget": _target(TARGET),
+    "a TrafficTarget for nobody": _target(TARGET | {"rules": [], "sources": []}),
+    "a kind of source that we do not know": _target(
+        TARGET | {"sources": [{"kind": "Group", "name": "people"}]}
+    ),
+    "rules of every kind": _target(
+        TARGET
+        | {"rules": [RULES[0], *({"kind": f"{x}Route", "name": "x"} for x in ("TCP", "UDP"))]}
+    ),
+    "a match of everything": _match(),
+    "a match of all that can be said": _match(
+        pathRegex="/api", methods=["GET", "*"], headers=[{"x": "y"}]
+    ),
+    "headers as smi-sdk-go writes them": _match(headers=[{"x": "1"}, {"y": "2"}]),
+    "headers in one map": _match(headers={"x": "1", "y": "2"}),
+    "several headers in one entry": _match(headers=[{"x": "1", "y": "2"}]),
+    "TCP ports": _object(SPECS, "TCPRoute", spec={"matches": {"name": "db", "ports": [5432]}}),
+    "all TCP ports, written": _object(SPECS, "TCPRoute", spec={"matches": {"ports": []}}),
+    "all TCP ports, by smi-sdk-go": _object(SPECS, "TCPRoute", spec={"matches": {}}),
+    "all TCP ports, left out": _object(SPECS, "TCPRoute", spec={}),
+    "UDP ports": _object(SPECS, "UDPRoute", spec={"matches": {"ports": [53, 65535]}}),
+    "whole weights": _split(0, 100),
+    "weights beyond 100": _split(1000, 500),
+    "a weight of any number": _split(0.5, -200),
+    "a split without backends": _split(),
+    "a split of some requests": _split(
+        1, matches=[{"apiGroup": "specs.smi-spec.io", "kind": "HTTPRouteGroup", "name": "x"}]
+    ),
+    "a root in words of DNS": _split(1, service="web.shop.svc.cluster.local"),
+}
+
+REFUSED = {
+    "a TrafficTarget without spec": (_object(ACCESS, "TrafficTarget"), "spec: Required"),
+    "no destination": (_target({"rules": [], "sources": []}), "spec.destination: Required"),
+    "no sources": (_target({"destination": DESTINATION, "rules": []}), "spec.sources: Required"),
+    "no rules": (_target({"destination": DESTINATION, "sources": []}), "spec.rules: Required"),
+    "a source without name": (
+        _target(TARGET | {"sources": [{"kind": "ServiceAccount"}]}),
+        "sources[0].name: Required",
+    ),
+    "an unknown kind of rule": (
+        _target(TARGET | {"rules": [{"kind": "GRPCRoute", "name": "x"}]}),
+        'rules[0].kind: Unsupported value: "GRPCRoute"',
+    ),
+    "a port of an older version": (
+        _target(TARGET | {"destination": DESTINATION | {"port": 80}}),
+        'unknown field "spec.destination.port"',
+    ),
+    "matches of an older version": (
+        _object(SPECS, "HTTPRouteGroup", matches=[{"name": "buy"}]),
+        'unknown field "matches"',
+    ),
+    "a match without name": (
+        _object(SPECS, "HTTPRouteGroup", spec={"matches": [{"pathRegex": "/"}]}),
+        "matches[0].name: Required",
+    ),
+    "two matches of one name": (
+        _object(SPECS, "HTTPRouteGroup", spec={"matches": [{"name": "a"}, {"name": "a"}]}),
+        "matches[1]: Duplicate value",
+    ),
+    "an unknown method": (_match(methods=["FETCH"]), 'Unsupported value: "FETCH"'),
+    "a number as header in a list": (_match(headers=[{"x": 1}]), "headers[0].x"),
+    "a number as header in a map": (_match(headers={"x": 1}), "headers.x"),
+    "a bare name as header": (_match(headers=["x"]), "headers[0]"),
+    "a port that is none": (
+        _object(SPECS, "TCPRoute", spec={"matches": {"ports": [65536]}}),
+        "ports[0]",
+    ),
+    "a port in words": (_object(SPECS, "UDPRoute", spec={"matches": {"ports": ["dns"]}}), "ports"),
+    "ports outside of matches": (
+        _object(SPECS, "TCPRoute", spec={"ports": [1]}),
+        'unknown field "spec.ports"',
+    ),
+    "a weight in words": (_split("500m"), "backends[0].weight"),
+    "a backend without weight": (_split(backends=[{"service": "v1"}]), "weight: Required"),
+    "a split of nothing": (_object(SPLIT, "TrafficSplit", spec={"backends": []}), "service"),
+    "a split by TCPRoute": (
+        _split(1, matches=[{"kind": "TCPRoute", "name": "x"}]),
+        'Unsupported value: "TCPRoute"',
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def place(kube: Kube) -> Iterator[str]:
+    """Give one namespace for all cases: to make one takes longer than a case."""
+    name = "test-crds"
+    kube.make_namespace(name)
+    yield name
+    kube.remove_namespace(name)
+
+
+@pytest.mark.parametrize("how", ["client-side", "server-side"])
+@pytest.mark.parametrize("written", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_keeps_what_smi_allows(
+    kube: Kube, place: str, written: Mapping[str, Any], how: str
+) -> None:
+    """What SMI and its known writers say is accepted and kept as it was written."""
+    flags = ("apply", "--server-side") if how == "server-side" else ("create",)
+    text = json.dumps({**written, "metadata": {"name": f"case-{secrets.token_hex(4)}"}})
+
+    kept = kube.kubectl(*flags, "-o", "json", "-n", place, "-f", "-", stdin=text)
+
+    assert json.loads(kept)["spec"] == written["spec"]
+
+
+@pytest.mark.parametrize("written, reason", REFUSED.values(), ids=REFUSED.keys())
+def test_refuses_what_smi_does_not_allow(
+    kube: Kube, place: str, written: Mapping[str, Any], reason: str
+) -> None:
+    """What SMI does not allow is refused, with the field that is wrong."""
+    with pytest.raises(KubectlError) as refusal:
+        kube.kubectl("create", "-n", place, "-f", "-", stdin=json.dumps(written))
+
+    assert reason in str(refusal.value)
+
+
+def test_short_names_and_columns(kube: Kube, namespace: str) -> None:
+    """The short names of SMI work, and the columns show what an operator looks for."""
+    route = ACCEPTED["TCP ports"]
+    kube.apply(_target(TARGET), _match(), route, _split(90, 10), namespace=namespace)
+
+    lists = kube.kubectl("get", "tt,htr,tr,ur,ts", "-n", namespace, "-o", "wide")
+
+    rows = {line.split()[0]: line for line in lists.splitlines() if line.startswith("t")}
+    assert "bookstore" in rows["traffictarget.access.smi-spec.io/tried"]
+    assert "bookbuyer" in rows["traffictarget.access.smi-spec.io/tried"]
+    assert "[5432]" in rows["tcproute.specs.smi-spec.io/tried"]
+    assert '{"service":"v0","weight":90}' in rows["trafficsplit.split.smi-spec.io/tried"]
+    assert "httproutegroup.specs.smi-spec.io/tried" in lists
+
+
+@pytest.mark.parametrize("field", ["tt.spec.sources", "htr.spec.matches.headers", "tr", "ur", "ts"])
+def test_explains_itself(kube: Kube, field: str) -> None:
+    """`kubectl explain` describes every kind and its fields."""
+    assert "<empty>" not in kube.kubectl("explain", field)
+
+
+def test_a_weight_is_patched_as_rollout_tools_do(kube: Kube, namespace: str) -> None:
+    """A merge patch replaces the backends whole, in the order written."""
+    kube.apply(_split(0, 100), namespace=namespace)
+    wanted = [{"service": "b", "weight": 75}, {"service": "a", "weight": 25}]
+    patch = json.dumps({"spec": {"backends": wanted}})
+
+    kube.kubectl("patch", "ts", "tried", "-n", namespace, "--type=merge", "-p", patch)
+
+    assert kube.get("ts", "tried", "-n", namespace)["spec"]["backends"] == wanted
