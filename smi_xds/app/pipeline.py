@@ -27,7 +27,7 @@ from smi_xds.xds.translate import Translator
 
 log = structlog.get_logger()
 
-Publish = Callable[[Mapping[str, ResourceSet]], None]
+Publish = Callable[[Mapping[str, ResourceSet]], object]
 
 
 class Intake:

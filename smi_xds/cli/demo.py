@@ -1,6 +1,8 @@
 """`smi-xds demo`: the bookstore story with real Envoys."""
 
 import json
+import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from smi_xds.demo.run import ControlPlane, Stage
 
 STORY_FAILED = 1
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class Show(StrEnum):
@@ -67,13 +70,15 @@ def demo(once: bool, as_json: bool, folder: Path | None, envoy: Path | None) -> 
     show = Show.JSON if as_json else Show.LIVE if sys.stdout.isatty() else Show.LINES
     if show is not Show.JSON:
         click.echo("Starting 5 applications and 5 Envoys ...")
+    # The demo starts processes beside running gRPC threads, which gRPC would remark upon.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from smi_xds import app
 
     code = app.run_until_signal(_run(show, once=once, folder=folder, envoy=envoy))
     if code is not None:
         return code
     # Ctrl-C is how a demo that stays is ended; a report that was not finished is none.
-    return app.INTERRUPTED if once else 0
+    return INTERRUPTED if once else 0
 
 
 async def _run(show: Show, *, once: bool, folder: Path | None, envoy: Path | None) -> int:

@@ -1,6 +1,6 @@
 """What `check`, `translate` and `bootstrap` read: a mesh made of folders, without a server."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from smi_xds.config import MeshConfig
@@ -11,7 +11,7 @@ from smi_xds.sources.files import read_folders
 from smi_xds.values import ProxyId
 
 
-def read_mesh(folders: Iterable[Path], config: MeshConfig) -> Mesh:
+def read_mesh(folders: Sequence[Path], config: MeshConfig) -> Mesh:
     """Read the folders once, and understand them as `serve` would."""
     settings = MeshSettings(
         trust_domain=config.trust_domain, access=config.access_mode, mtls=config.mtls_mode

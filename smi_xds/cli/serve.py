@@ -8,6 +8,7 @@ import click
 from smi_xds.cli import options
 from smi_xds.config import (
     DEFAULT_XDS_ADDRESS,
+    KubernetesConfig,
     LogFormat,
     LogLevel,
     parse_kubernetes,
@@ -97,11 +98,7 @@ def serve(
     chosen = log_format or (LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON)
     config = parse_serve(
         files=files,
-        kubernetes=parse_kubernetes(
-            kubeconfig=kubeconfig, context=context, in_cluster=in_cluster, namespaces=namespaces
-        )
-        if kubernetes
-        else _no_kubernetes(kubeconfig, context, namespaces, in_cluster=in_cluster),
+        kubernetes=_api_server(kubernetes, kubeconfig, context, namespaces, in_cluster=in_cluster),
         xds_address=xds_address,
         state_folder=state_folder,
         mesh=parse_mesh(**mesh),
@@ -112,9 +109,18 @@ def serve(
     return app.serve(config)
 
 
-def _no_kubernetes(
-    kubeconfig: str | None, context: str | None, namespaces: tuple[str, ...], *, in_cluster: bool
-) -> None:
+def _api_server(
+    wanted: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    namespaces: tuple[str, ...],
+    *,
+    in_cluster: bool,
+) -> KubernetesConfig | None:
+    if wanted:
+        return parse_kubernetes(
+            kubeconfig=kubeconfig, context=context, in_cluster=in_cluster, namespaces=namespaces
+        )
     given = {
         "--kubeconfig": kubeconfig,
         "--context": context,
@@ -124,3 +130,4 @@ def _no_kubernetes(
     for flag, value in given.items():
         if value:
             raise click.UsageError(f"{flag} says which API server to read: add --kubernetes.")
+    return None

@@ -21,7 +21,8 @@ SERVED_BY = "x-served-by"
 
 BETA_HEADER = "x-reader"
 BETA_VALUE = "beta"
-BETA_SUFFIX = f" ({BETA_HEADER}: {BETA_VALUE})"
+BETA_SUFFIX = f" ({BETA_VALUE})"
+"""What is added to the name of a source whose requests say so."""
 
 # How often counts are reported: twice for each picture of the live view.
 _REPORT_EVERY = 0.25
@@ -188,6 +189,7 @@ class Pace:
         self._next = turn + 1 / self._rate
         if turn > now:
             await asyncio.sleep(turn - now)
+            await self._may_go.wait()
 
 
 class Application:

@@ -87,24 +87,25 @@ def _joined(body: bytes) -> bytes:
 
 @asynccontextmanager
 async def running_sidecar(
-    *, name: str, binary: Path, bootstrap: Path, admin_host: str, logs: Path
+    *,
+    name: str,
+    binary: Path,
+    bootstrap: Path,
+    admin_host: str,
+    logs: Path,
+    access_log: Path | None = None,
 ) -> AsyncIterator[tuple[Sidecar, asyncio.subprocess.Process]]:
-    """Start an Envoy; its own log and its access log go to files of its name."""
-    log = logs / f"{name}.log"
-    access_log = logs / f"{name}.access.log"
+    """Start an Envoy; it logs to `NAME.log`, and requests to `NAME.access.log` if not elsewhere."""
+    log, access_log = logs / f"{name}.log", access_log or logs / f"{name}.access.log"
+    options = {
+        "--config-path": str(bootstrap),
+        "--concurrency": "1",
+        "--drain-time-s": _DRAIN_SECONDS,
+        "--log-level": "warning",
+        "--file-flush-interval-msec": "250",  # so that an access log can be followed
+    }
     command = processes.tethered(
-        binary,
-        "--config-path",
-        str(bootstrap),
-        "--concurrency",
-        "1",
-        "--disable-hot-restart",
-        "--drain-time-s",
-        _DRAIN_SECONDS,
-        "--log-level",
-        "warning",
-        "--file-flush-interval-msec",
-        "250",  # so that an access log can be followed
+        binary, "--disable-hot-restart", *(word for option in options.items() for word in option)
     )
     with log.open("wb") as stderr, access_log.open("wb") as stdout:
         async with processes.running(command, stdout=stdout, stderr=stderr) as process:

@@ -6,7 +6,7 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -112,19 +112,22 @@ class Fleet:
         """What has been counted in this epoch, as far as it has been reported."""
         return Counted.sum(application.current for application in self._applications)
 
-    async def turn(self, rates: Mapping[str, float], *, beta: bool) -> Counted:
-        """Begin an epoch with these rates; return what was counted in the one that ends."""
+    async def turn(self, rates: Mapping[str, float], *, beta: Collection[str] = ()) -> Counted:
+        """Begin an epoch with these rates; return what was counted in the one that ends.
+
+        Of those in `beta` every second request says that it comes from a reader of the beta.
+        """
         self._epoch += 1
         async with asyncio.TaskGroup() as tasks:
-            orders = [
-                tasks.create_task(
-                    application.order(
-                        Orders(epoch=self._epoch, rate=rates.get(application.name, 0), beta=beta)
-                    )
+            finals = []
+            for application in self._applications:
+                orders = Orders(
+                    epoch=self._epoch,
+                    rate=rates.get(application.name, 0),
+                    beta=application.name in beta,
                 )
-                for application in self._applications
-            ]
-        return Counted.sum(task.result() for task in orders)
+                finals.append(tasks.create_task(application.order(orders)))
+        return Counted.sum(final.result() for final in finals)
 
 
 @asynccontextmanager
@@ -146,7 +149,7 @@ async def running_fleet(specs: Iterable[Spec], *, tasks: asyncio.TaskGroup) -> A
         fleet = Fleet(applications)
         try:
             # Who obeys is listening: nobody calls before all of them are.
-            await fleet.turn({}, beta=False)
+            await fleet.turn({})
             yield fleet
         finally:
             for listener in listeners:

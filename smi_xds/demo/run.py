@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,10 +43,9 @@ _WINDOW_TURN = 1.0
 class ControlPlane(Protocol):
     """What the demo needs of a running server."""
 
-    @property
-    def xds_host(self) -> str: ...
-    @property
-    def xds_port(self) -> int: ...
+    xds_host: str
+    xds_port: int
+
     @property
     def mesh(self) -> Mesh: ...
     @property
@@ -55,7 +55,7 @@ class ControlPlane(Protocol):
     async def next_round(self, after: int) -> float:
         """Wait for a round later than that one; return when its first change was seen."""
 
-    async def converged(self, proxies: Sequence[str]) -> None:
+    async def converged(self, proxies: Collection[str]) -> None:
         """Wait until these have ACKed all that has been published for them."""
 
 
@@ -172,6 +172,8 @@ async def running_stage(
                     bootstrap=_write_bootstrap(plane, member, scratch),
                     admin_host=member.spec(folder.prefix).address,
                     logs=scratch,
+                    # Hundreds of lines a second, for hours.
+                    access_log=Path(os.devnull),
                 )
             )
             sidecars.append(sidecar)
@@ -203,7 +205,7 @@ def _write_bootstrap(plane: ControlPlane, member: Member, scratch: Path) -> Path
 async def tell(stage: Stage, audience: Audience, *, pace: Pace) -> list[StepResult]:
     """Go through the story once."""
     results: list[StepResult] = []
-    await stage.fleet.turn(pace.rates, beta=False)
+    await stage.fleet.turn(pace.rates)
     await _enough(stage.fleet, {BUYER: _ENOUGH_TO_BEGIN, THIEF: _ENOUGH_TO_BEGIN})
     for step in STEPS:
         result = await _play(stage, step, audience, pace=pace)
@@ -218,7 +220,7 @@ async def tell(stage: Stage, audience: Audience, *, pace: Pace) -> list[StepResu
 async def _play(stage: Stage, step: Step, audience: Audience, *, pace: Pace) -> StepResult:
     # Every order begins an epoch: what is asked from here on is asked during the change. What
     # was still in flight when the last measurement ended is told with it.
-    before = await stage.fleet.turn(pace.rates, beta=step.beta)
+    before = await stage.fleet.turn(pace.rates, beta=step.beta_readers)
     last_round = stage.plane.round
     diff = stage.folder.edit(step.file, step.edit)
     began = time.perf_counter()
@@ -232,15 +234,17 @@ async def _play(stage: Stage, step: Step, audience: Audience, *, pace: Pace) -> 
     converged_ms = (time.perf_counter() - began) * 1000
     audience(Converged(converged_ms))
     await asyncio.sleep(_SETTLE)
-    during = await stage.fleet.turn(pace.rates, beta=step.beta)
+    during = await stage.fleet.turn(pace.rates, beta=step.beta_readers)
     wanted = {BUYER: _ENOUGH_REQUESTS, THIEF: _ENOUGH_OF_THE_THIEF}
-    await _enough(stage.fleet, wanted | ({BETA_BUYER: _ENOUGH_REQUESTS} if step.beta else {}))
+    await _enough(
+        stage.fleet, wanted | ({BETA_BUYER: _ENOUGH_REQUESTS} if step.beta_readers else {})
+    )
     return StepResult(
         step=step,
         converged_ms=converged_ms,
         retries=await stage.new_retries(),
         during=Counted.sum((before, during)),
-        measured=await stage.fleet.turn(pace.rates, beta=step.beta),
+        measured=await stage.fleet.turn(pace.rates, beta=step.beta_readers),
     )
 
 
@@ -266,10 +270,10 @@ async def stay(stage: Stage, audience: Audience) -> None:
 
 
 async def _keep_window(stage: Stage) -> None:
-    await stage.fleet.turn(TO_STAY.rates, beta=True)
+    await stage.fleet.turn(TO_STAY.rates, beta=[BUYER])
     while True:
         await asyncio.sleep(_WINDOW_TURN)
-        stage.window.append(await stage.fleet.turn(TO_STAY.rates, beta=True))
+        stage.window.append(await stage.fleet.turn(TO_STAY.rates, beta=[BUYER]))
 
 
 async def _follow_edits(stage: Stage, audience: Audience) -> None:

@@ -93,7 +93,7 @@ class Step:
     """One step: what is done to which file, and what must be seen from then on.
 
     `shares` are the weights by which a source's requests must be spread; `thief` is the only
-    status code that the thief may see.
+    status code that the thief may see. Every second request of `beta_readers` says so.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Step:
     edit: Edit
     shares: Mapping[str, Mapping[str, int]]
     thief: str
-    beta: bool = False
+    beta_readers: tuple[str, ...] = ()
 
 
 def _weights(v1: int, v2: int) -> Edit:
@@ -190,7 +190,7 @@ STEPS: Final = (
         edit=_begin_beta,
         shares={BUYER: {STORE_V1: 100, STORE_V2: 0}, BETA_BUYER: {STORE_V1: 0, STORE_V2: 100}},
         thief="403",
-        beta=True,
+        beta_readers=(BUYER,),
     ),
 )
 

@@ -25,7 +25,7 @@ from smi_xds.problems import Problem, Severity
 
 # A picture takes some milliseconds, in which the server waits.
 _DRAW_EVERY = 0.25
-_BAR_WIDTH = 20
+_BAR_WIDTH = 10
 _MOST_PROBLEMS = 5
 _MOST_DIFF_LINES = 12
 
@@ -143,9 +143,9 @@ def _diff(picture: Picture) -> Text:
 
 def _traffic(counted: Counted) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for header in ("source", "service", "answered by", "share", ""):
+    for header in ("source > service", "answered by", "share"):
         table.add_column(header, no_wrap=True)
-    for header in ("requests/s", "p50 ms", "p99 ms"):
+    for header in ("", "req/s", "p50 ms", "p99 ms"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("status codes", no_wrap=True)
     edges = counted.tally.edges
@@ -166,11 +166,10 @@ def _row(key: EdgeKey, edge: Edge, *, total: int, seconds: float) -> list[Render
     share = edge.requests / total
     bar = "█" * round(share * _BAR_WIDTH)
     return [
-        key.source,
-        key.service,
-        Text(key.backend) if key.backend else Text("its own or the server's sidecar", "dim"),
+        f"{key.source} > {key.service}",
+        Text(key.backend) if key.backend else Text("a sidecar", "dim"),
         Text(f"{bar:<{_BAR_WIDTH}}", "cyan"),
-        f"{share:6.1%}",
+        f"{share:.1%}",
         f"{edge.requests / seconds:.0f}" if seconds else "",
         f"{edge.percentile_ms(50):.1f}",
         f"{edge.percentile_ms(99):.1f}",

@@ -15,7 +15,7 @@ from smi_xds.problems import ConfigError, ServeError
 
 COMMANDS = sorted(cli.commands)
 
-HEAVY = {"grpc", "envoy_data_plane", "betterproto2", "kubernetes_asyncio", "aiohttp", "rich"}
+HEAVY = {"grpc", "envoy_data_plane", "betterproto2", "kubernetes_asyncio", "aiohttp"}
 
 
 def run(*arguments: str) -> int:
@@ -133,7 +133,7 @@ def test_an_interruption_has_its_own_exit_code(
     [["--help"], ["version"], ["serve", "--help"], ["demo", "--help"], ["check", "--files", "."]],
 )
 def test_commands_that_need_little_import_little(arguments: list[str], tmp_path: object) -> None:
-    """gRPC, the Envoy classes and rich take seconds: these commands never load them."""
+    """gRPC, the Envoy classes and others take seconds: these commands never load them."""
     script = (
         "import sys\n"
         "from smi_xds.cli.main import main\n"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 
 import pytest
 
@@ -40,7 +41,9 @@ def mk_specs(prefix: str, *, warehouse: bool = False, connections: int = 2) -> l
     ]
 
 
-async def turn_after(fleet: Fleet, requests: int, rate: float, *, beta: bool = False) -> Counted:
+async def turn_after(
+    fleet: Fleet, requests: int, rate: float, *, beta: Sequence[str] = ()
+) -> Counted:
     """Let the buyer call until it has made so many requests; return what was counted."""
     await fleet.turn({"buyer": rate}, beta=beta)
     await eventually_async(
@@ -49,7 +52,7 @@ async def turn_after(fleet: Fleet, requests: int, rate: float, *, beta: bool = F
             >= requests
         )
     )
-    return await fleet.turn({}, beta=False)
+    return await fleet.turn({})
 
 
 async def test_requests_are_counted_by_who_answered() -> None:
@@ -88,7 +91,7 @@ async def test_every_second_request_may_carry_the_header() -> None:
             asyncio.TaskGroup() as tasks,
             running_fleet(mk_specs(prefix), tasks=tasks) as fleet,
         ):
-            counted = await turn_after(fleet, 100, 500, beta=True)
+            counted = await turn_after(fleet, 100, 500, beta=["buyer"])
 
     plain = counted.tally.requests("buyer")
     beta = counted.tally.requests("buyer" + BETA_SUFFIX)

@@ -1,0 +1,173 @@
+"""The composition root: one TaskGroup in which sources, pipeline, issuer and server run.
+
+Everything is wired here and nowhere else. `running` is a server as a context, for tests and the
+demo; `serve` is the command: until a signal, with logs.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+
+from smi_xds.ads.cache import Cache
+from smi_xds.ads.server import listening
+from smi_xds.ads.status import Status
+from smi_xds.app.logs import configure_logging
+from smi_xds.app.pipeline import Intake, Pipeline, Round
+from smi_xds.app.pulse import Pulse
+from smi_xds.app.signals import run_until_signal
+from smi_xds.config import ServeConfig
+from smi_xds.identity.ca import Authority
+from smi_xds.identity.issuer import Issuer, wall_clock
+from smi_xds.identity.state import load_or_create
+from smi_xds.mesh.model import Mesh, MeshSettings
+from smi_xds.objects.store import Source, Store
+from smi_xds.sources.files import FilesSource
+from smi_xds.xds.translate import warm_up
+
+__all__ = ["Running", "configure_logging", "run_until_signal", "running", "serve"]
+
+# How often we look whether a proxy has connected; nothing waits for it but tests and the demo.
+_LOOK_AGAIN = 0.01
+
+log = structlog.get_logger()
+
+
+class Running:
+    """A server that runs, as its surroundings see it."""
+
+    def __init__(self, *, host: str, port: int, status: Status, pipeline: Pipeline) -> None:
+        self.xds_host = host
+        self.xds_port = port
+        self.status = status
+        self._pipeline = pipeline
+
+    @property
+    def round(self) -> int:
+        """How many times something was published."""
+        return self._pipeline.rounds.number
+
+    @property
+    def latest(self) -> Round:
+        """What was published last."""
+        latest = self._pipeline.rounds.value
+        assert latest is not None, "yielded after the first round only"
+        return latest
+
+    @property
+    def mesh(self) -> Mesh:
+        """The mesh that is served, with the problems of all objects."""
+        return self.latest.mesh
+
+    @property
+    def failed_rounds(self) -> int:
+        """How many rounds failed by a bug of ours."""
+        return self._pipeline.failures
+
+    async def next_round(self, after: int) -> float:
+        """Wait for a round later than that one; return when its first change was seen."""
+        return (await self._pipeline.rounds.newer_than(after)).began
+
+    async def converged(self, proxies: Collection[str] = ()) -> None:
+        """Wait until these are connected and every proxy has answered all that it was sent."""
+        wanted = frozenset(proxies)
+        while True:
+            await self.status.converged()
+            if wanted <= {stream.node.id for stream in self.status.streams.values()}:
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
+
+
+@asynccontextmanager
+async def running(config: ServeConfig) -> AsyncIterator[Running]:
+    """Run a server; the context begins when its sources have said what they have.
+
+    Until then, and only then, streams are refused. SmiXdsError, alone or in an ExceptionGroup,
+    says why it could not start.
+    """
+    authority = _authority(config)
+    sources = await _opened(config)
+    store, pulse = Store(source.name for source in sources), Pulse()
+    cache, status = Cache(), Status()
+    issuer = Issuer(authority)
+    pipeline = Pipeline(store, settings=mesh_settings(config), issuer=issuer, publish=cache.publish)
+    warm_up()
+    host = config.xds_address.host
+    async with (
+        listening(cache, status, host=host, port=config.xds_address.port) as port,
+        asyncio.TaskGroup() as tasks,
+    ):
+        intake = Intake(store, pulse)
+        children = [tasks.create_task(source.run(intake), name=source.name) for source in sources]
+        children.append(tasks.create_task(pipeline.run(pulse), name="pipeline"))
+        children.append(tasks.create_task(issuer.run(lambda _: pulse.ring()), name="issuer"))
+        await pipeline.rounds.newer_than(0)
+        try:
+            yield Running(host=host, port=port, status=status, pipeline=pipeline)
+        finally:
+            for child in children:
+                child.cancel()
+
+
+def serve(config: ServeConfig) -> int:
+    """Serve until a signal; the exit code."""
+    configure_logging(config.log)
+    run_until_signal(_serve(config))
+    log.info("stopped")
+    return 0
+
+
+async def _serve(config: ServeConfig) -> None:
+    log.info(
+        "starting",
+        pid=os.getpid(),
+        files=[str(folder) for folder in config.files],
+        kubernetes=config.kubernetes is not None,
+        state_folder=str(config.state_folder),
+        trust_domain=config.mesh.trust_domain,
+    )
+    async with running(config) as server:
+        log.info("serving", xds_address=f"{server.xds_host}:{server.xds_port}")
+        log.warning(
+            "identities_unproven",
+            message="any process on this machine that reaches the xDS port may ask for any "
+            "identity, with its key",
+        )
+        await asyncio.Event().wait()
+
+
+def mesh_settings(config: ServeConfig) -> MeshSettings:
+    """The mesh's part of the configuration, in the mesh's words."""
+    mesh = config.mesh
+    return MeshSettings(
+        trust_domain=mesh.trust_domain, access=mesh.access_mode, mtls=mesh.mtls_mode
+    )
+
+
+def _authority(config: ServeConfig) -> Authority:
+    authority = load_or_create(
+        config.state_folder, trust_domain=config.mesh.trust_domain, now=wall_clock()
+    )
+    if authority.created:
+        log.warning(
+            "authority_created",
+            state_folder=str(config.state_folder),
+            message="sidecars that trust another authority must start anew",
+        )
+    return authority
+
+
+async def _opened(config: ServeConfig) -> Sequence[Source]:
+    sources: list[Source] = []
+    if config.files:
+        files = FilesSource(config.files)
+        await files.open()
+        sources.append(files)
+    if config.kubernetes is not None:
+        # Half a second to import, and only for those who have an API server.
+        from smi_xds.sources.kubernetes import KubernetesSource
+
+        sources.append(KubernetesSource(config.kubernetes))
+    return sources
