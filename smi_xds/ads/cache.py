@@ -1,0 +1,92 @@
+"""The latest resources of every node, and who is told when they change.
+
+A value, not a queue: a stream that was busy while three rounds were published sees the last one.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from smi_xds.ads.session import Memo
+from smi_xds.xds.resources import EMPTY, ResourceSet
+
+_NOTHING: Final[Mapping[str, ResourceSet]] = MappingProxyType({})
+
+
+class Watcher(Protocol):
+    """A stream, as the cache sees it."""
+
+    resources: ResourceSet
+    """What it was given last."""
+
+    def changed(self, resources: ResourceSet, *, is_known: bool) -> None:
+        """There are other resources for its node; called at once, must not block."""
+
+
+class Observer(Protocol):
+    """Who keeps account of rounds."""
+
+    def round_begins(self, number: int) -> None:
+        """Streams are about to be told."""
+
+    def round_published(self, number: int) -> None:
+        """All that are concerned have been told."""
+
+
+class Cache:
+    """What is to be served; written by one publisher, read by all streams."""
+
+    __slots__ = ("_observers", "_snapshot", "_watchers", "memo", "round")
+
+    def __init__(self) -> None:
+        self.memo = Memo()
+        self.round = 0
+        """Number of the last round; 0 before the first, when nothing may be served."""
+        self._snapshot: Mapping[str, ResourceSet] = _NOTHING
+        self._watchers: dict[str, dict[Watcher, None]] = {}
+        self._observers: list[Observer] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there was a first complete picture."""
+        return self.round > 0
+
+    def publish(self, snapshot: Mapping[str, ResourceSet]) -> int:
+        """
+        Replace the whole picture; only streams whose set is another object are told.
+
+        A node that is missing gets an empty set. Returns the number of the round.
+        """
+        self.round += 1
+        self._snapshot = snapshot
+        self.memo.rotate()
+        for observer in self._observers:
+            observer.round_begins(self.round)
+        for node, watchers in self._watchers.items():
+            resources = snapshot.get(node)
+            latest = EMPTY if resources is None else resources
+            for watcher in watchers:
+                if watcher.resources is not latest:
+                    watcher.changed(latest, is_known=resources is not None)
+        for observer in self._observers:
+            observer.round_published(self.round)
+        return self.round
+
+    def get(self, node: str) -> ResourceSet | None:
+        """The resources of a node, None where it is not known."""
+        return self._snapshot.get(node)
+
+    def watch(self, node: str, watcher: Watcher) -> None:
+        """Tell this stream from now on; one node may have several."""
+        self._watchers.setdefault(node, {})[watcher] = None
+
+    def unwatch(self, node: str, watcher: Watcher) -> None:
+        """The stream has ended."""
+        watchers = self._watchers.get(node, {})
+        watchers.pop(watcher, None)
+        if not watchers:
+            self._watchers.pop(node, None)
+
+    def observe(self, observer: Observer) -> None:
+        """Keep account of rounds from now on."""
+        self._observers.append(observer)

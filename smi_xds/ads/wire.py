@@ -1,0 +1,171 @@
+"""The discovery envelopes on the wire: requests read by upb, responses joined once from bytes.
+
+Nothing is encoded per stream: a `Response` is one object for all streams that are told the same,
+and its bytes are kept beside it. Resources are copied in as they are; they were encoded before.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from smi_xds.ads.session import DeltaRequest, Node, Response, SotwRequest
+from smi_xds.values import TypeUrl
+from smi_xds.xds import envelopes as types
+from smi_xds.xds.descriptors import envelopes
+from smi_xds.xds.resources import TYPES, Resource
+from smi_xds.xds.wire import DELIMITED, delimited, tag
+
+_M = TypeVar("_M", bound=types.Wire)
+
+_TYPE_URLS: Final = {url: url for url in TYPES}
+
+# Fields of DiscoveryResponse, DeltaDiscoveryResponse, Resource, Any and ControlPlane
+# (envoy/service/discovery/v3/discovery.proto); the two responses share the numbers up to 5.
+_VERSION_INFO: Final = tag(1, DELIMITED)
+_RESOURCES: Final = tag(2, DELIMITED)
+_TYPE_URL: Final = tag(4, DELIMITED)
+_NONCE: Final = tag(5, DELIMITED)
+_SOTW_CONTROL_PLANE: Final = tag(6, DELIMITED)
+_DELTA_REMOVED: Final = tag(6, DELIMITED)
+_DELTA_CONTROL_PLANE: Final = tag(7, DELIMITED)
+_RESOURCE_VERSION: Final = tag(1, DELIMITED)
+_RESOURCE_BODY: Final = tag(2, DELIMITED)
+_RESOURCE_NAME: Final = tag(3, DELIMITED)
+_ANY_TYPE_URL: Final = tag(1, DELIMITED)
+_ANY_VALUE: Final = tag(2, DELIMITED)
+_IDENTIFIER: Final = tag(1, DELIMITED)
+
+# Bytes of responses that are kept for the streams still to be told the same. While a reconnect
+# storm lasts that is one body per class of proxies and type.
+_KEPT_BYTES: Final = 64 << 20
+
+
+class MalformedError(ValueError):
+    """What a client sent is no discovery request."""
+
+
+def read_sotw(raw: bytes, *, with_node: bool = False) -> SotwRequest:
+    """Read a DiscoveryRequest; the node, which takes 60 kB, only where it is asked for."""
+    message = _parse(envelopes().discovery_request, raw)
+    return SotwRequest(
+        type=_type_url(message.type_url),
+        names=tuple(message.resource_names),
+        version=message.version_info,
+        nonce=message.response_nonce,
+        error=_error(message),
+        node=_node(message) if with_node else None,
+    )
+
+
+def read_delta(raw: bytes, *, with_node: bool = False) -> DeltaRequest:
+    """Read a DeltaDiscoveryRequest, in the same way."""
+    message = _parse(envelopes().delta_discovery_request, raw)
+    return DeltaRequest(
+        type=_type_url(message.type_url),
+        subscribe=tuple(message.resource_names_subscribe),
+        unsubscribe=tuple(message.resource_names_unsubscribe),
+        known=dict(message.initial_resource_versions),
+        nonce=message.response_nonce,
+        error=_error(message),
+        node=_node(message) if with_node else None,
+    )
+
+
+_Envelope: TypeAlias = types.DiscoveryRequest | types.DeltaDiscoveryRequest
+
+
+def _parse(kind: type[_M], raw: bytes) -> _M:
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise MalformedError("the message is no discovery request") from error
+
+
+def _type_url(text: str) -> TypeUrl:
+    return _TYPE_URLS.get(TypeUrl(text), TypeUrl(text))
+
+
+def _error(message: _Envelope) -> str | None:
+    """The text of a NACK; it is the presence of the field that makes one (S4)."""
+    if not message.HasField("error_detail"):
+        return None
+    return message.error_detail.message or f"status code {message.error_detail.code}"
+
+
+def _node(message: _Envelope) -> Node | None:
+    if not message.HasField("node"):
+        return None
+    node = message.node
+    return Node(node.id, node.user_agent_name, frozenset(node.client_features))
+
+
+# ---------------------------------------------------------------------- responses
+
+
+class Bodies:
+    """The bytes of responses, each joined once; `join` words them in one dialect."""
+
+    __slots__ = ("_identifier", "_kept", "_size")
+
+    def __init__(self, identifier: str) -> None:
+        self._identifier = delimited(_IDENTIFIER, identifier.encode())
+        self._kept: OrderedDict[Response, bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, response: Response, join: Callable[[Response, bytes], bytes]) -> bytes:
+        """The bytes of this response, the very same object for every stream."""
+        body = self._kept.get(response)
+        if body is None:
+            body = self._kept[response] = join(response, self._identifier)
+            self._size += len(body)
+            while self._size > _KEPT_BYTES and len(self._kept) > 1:
+                self._size -= len(self._kept.popitem(last=False)[1])
+        return body
+
+    def clear(self) -> None:
+        """Forget them all: nobody is left who would be told the same."""
+        self._kept.clear()
+        self._size = 0
+
+
+def join_delta(response: Response, control_plane: bytes) -> bytes:
+    """A DeltaDiscoveryResponse."""
+    url = response.type.encode()
+    any_head = delimited(_ANY_TYPE_URL, url)
+    resources = (
+        delimited(_RESOURCES, _delta_resource(each, any_head)) for each in response.resources
+    )
+    removed = (delimited(_DELTA_REMOVED, name.encode()) for name in response.removed)
+    return _join(
+        response, url, (*resources, *removed), delimited(_DELTA_CONTROL_PLANE, control_plane)
+    )
+
+
+def _delta_resource(resource: Resource, any_head: bytes) -> bytes:
+    body = any_head + delimited(_ANY_VALUE, resource.body)
+    return b"".join(
+        (
+            delimited(_RESOURCE_VERSION, resource.version.encode()),
+            delimited(_RESOURCE_BODY, body),
+            delimited(_RESOURCE_NAME, resource.name.encode()),
+        )
+    )
+
+
+def join_sotw(response: Response, control_plane: bytes) -> bytes:
+    """A DiscoveryResponse."""
+    url = response.type.encode()
+    any_head = delimited(_ANY_TYPE_URL, url)
+    resources = (
+        delimited(_RESOURCES, any_head + delimited(_ANY_VALUE, each.body))
+        for each in response.resources
+    )
+    return _join(response, url, resources, delimited(_SOTW_CONTROL_PLANE, control_plane))
+
+
+def _join(response: Response, url: bytes, parts: Iterable[bytes], control_plane: bytes) -> bytes:
+    head = delimited(_VERSION_INFO, response.version.encode())
+    tail = (delimited(_TYPE_URL, url), delimited(_NONCE, response.nonce.encode()), control_plane)
+    return b"".join((head, *parts, *tail))
