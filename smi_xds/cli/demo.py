@@ -5,12 +5,13 @@ import os
 import signal
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from smi_xds.problems import SmiXdsError
+from smi_xds.problems import ServeError
 
 if TYPE_CHECKING:
     from smi_xds.demo.report import StepResult
@@ -68,6 +69,8 @@ def demo(once: bool, as_json: bool, folder: Path | None, envoy: Path | None) -> 
     if as_json and not once:
         raise click.UsageError("--json is the report of a story that ends: add --once.")
     show = Show.JSON if as_json else Show.LIVE if sys.stdout.isatty() else Show.LINES
+    if show is Show.LIVE and find_spec("rich") is None:
+        raise ServeError("the live view needs rich: pip install 'smi-xds[demo]'")
     if show is not Show.JSON:
         click.echo("Starting 5 applications and 5 Envoys ...")
     # The demo starts processes beside running gRPC threads, which gRPC would remark upon.
@@ -132,13 +135,8 @@ async def _as_lines(plane: "ControlPlane", stage: "Stage", *, once: bool) -> int
 
 async def _live(plane: "ControlPlane", stage: "Stage", *, once: bool) -> int:
     from smi_xds.demo import run
+    from smi_xds.demo.view import Picture, showing
 
-    try:
-        from smi_xds.demo.view import Picture, showing
-    except ModuleNotFoundError as error:
-        raise SmiXdsError(
-            f"the live view needs {error.name}: pip install 'smi-xds[demo]'"
-        ) from error
     picture = Picture(
         folder=stage.folder.path,
         server=f"{plane.xds_host}:{plane.xds_port}",

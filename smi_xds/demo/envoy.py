@@ -54,7 +54,9 @@ class Sidecar:
                 while not await self._is_ready():  # noqa: ASYNC110 - of another process
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise ServeError(f"the Envoy of {self.name} is not ready; see {self.log}") from None
+            raise ServeError(
+                f"the Envoy of {self.name} does not get ready{processes.last_line(self.log)}"
+            ) from None
 
     async def _is_ready(self) -> bool:
         try:

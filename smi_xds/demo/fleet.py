@@ -75,7 +75,7 @@ class _Application:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self._take(json.loads(line))
-        await processes.must_not_end(self.process, what=f"the application {self.name}", log=None)
+        await processes.must_not_end(self.process, what=f"the application {self.name}")
 
     def _take(self, report: dict[str, object]) -> None:
         counted = _counted(self.name, report)
@@ -135,7 +135,6 @@ async def running_fleet(specs: Iterable[Spec], *, tasks: asyncio.TaskGroup) -> A
     """Start all applications; they do nothing yet. One that ends by itself ends `tasks`."""
     async with AsyncExitStack() as stack:
         applications = []
-        listeners = []
         for spec in specs:
             command = [
                 sys.executable, "-m", "smi_xds.demo.apps", str(os.getpid()), spec.to_json()
@@ -145,12 +144,10 @@ async def running_fleet(specs: Iterable[Spec], *, tasks: asyncio.TaskGroup) -> A
             )
             application = _Application(spec.name, process)
             applications.append(application)
-            listeners.append(tasks.create_task(application.listen(), name=spec.name))
+            listener = tasks.create_task(application.listen(), name=spec.name)
+            # Before the process is ended, which it would take for a failure.
+            stack.callback(listener.cancel)
         fleet = Fleet(applications)
-        try:
-            # Who obeys is listening: nobody calls before all of them are.
-            await fleet.turn({})
-            yield fleet
-        finally:
-            for listener in listeners:
-                listener.cancel()
+        # Who obeys is listening: nobody calls before all of them are.
+        await fleet.turn({})
+        yield fleet

@@ -9,7 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from smi_xds.problems import ServeError
 
@@ -84,8 +84,14 @@ async def _end(process: Process) -> None:
         await process.wait()
 
 
-async def must_not_end(process: Process, *, what: str, log: Path | None) -> None:
+async def must_not_end(process: Process, *, what: str, log: Path | None = None) -> NoReturn:
     """Wait for the process to end, which it must not."""
     code = await process.wait()
-    hint = f"; its log is {log}" if log else ""
-    raise ServeError(f"{what} ended with code {code}{hint}")
+    raise ServeError(f"{what} ended with code {code}{last_line(log) if log else ''}")
+
+
+def last_line(log: Path) -> str:
+    """The end of a log, to be added to a sentence; the log itself goes with the demo."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = [line for line in lines if line.strip()]
+    return f": {said[-1].strip()}" if said else ""

@@ -151,8 +151,7 @@ class Stage:
                 await self.plane.converged([str(member.proxy) for member in MEMBERS])
         except TimeoutError:
             raise ServeError(
-                f"not every Envoy took the change within {_TIME_TO_CONVERGE:g} s; "
-                f"see {self.sidecars[0].log.parent}"
+                f"not every Envoy took the change within {_TIME_TO_CONVERGE:g} s"
             ) from None
 
 
@@ -163,7 +162,6 @@ async def running_stage(
     """Start a sidecar and an application for each member, and wait until all are ready."""
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
         sidecars = []
-        watchers = []
         for member in MEMBERS:
             sidecar, process = await stack.enter_async_context(
                 running_sidecar(
@@ -180,18 +178,16 @@ async def running_stage(
             watch = processes.must_not_end(
                 process, what=f"the Envoy of {member.name}", log=sidecar.log
             )
-            watchers.append(tasks.create_task(watch, name=f"envoy-{member.name}"))
+            watcher = tasks.create_task(watch, name=f"envoy-{member.name}")
+            # Before the process is ended, which it would take for a failure.
+            stack.callback(watcher.cancel)
         specs = [member.spec(folder.prefix) for member in MEMBERS]
         fleet = await stack.enter_async_context(running_fleet(specs, tasks=tasks))
         stage = Stage(plane, folder, sidecars, fleet)
-        try:
-            for sidecar in sidecars:
-                await sidecar.wait_until_ready()
-            await stage.converged()
-            yield stage
-        finally:
-            for watcher in watchers:
-                watcher.cancel()
+        for sidecar in sidecars:
+            await sidecar.wait_until_ready()
+        await stage.converged()
+        yield stage
 
 
 def _write_bootstrap(plane: ControlPlane, member: Member, scratch: Path) -> Path:
