@@ -32,9 +32,11 @@ from smi_xds.mesh.reach import bound_ports, build_reach, with_callers
 from smi_xds.mesh.services import build_service
 from smi_xds.mesh.traffic import Traffic, build_traffic, foreign_root
 from smi_xds.mesh.workloads import (
+    Backing,
     Served,
     account_ports,
     address_conflicts,
+    build_backing,
     build_workload,
     with_grants,
 )
@@ -52,6 +54,7 @@ class MeshBuilder:
         self._pod_settings: Memo[ProxyId, ..., tuple[PodSettings, tuple[Problem, ...]]]
         self._pod_settings = Memo(pod_settings)
         self._service: Memo[ServiceRef, ..., Service] = Memo(build_service)
+        self._backing: Memo[ServiceRef, ..., Backing] = Memo(build_backing)
         self._workload: Memo[ProxyId, ..., Served] = Memo(build_workload)
         self._matches: Memo[ObjectRef, ..., RouteMatches] = Memo(read_matches)
         self._ports: Memo[ServiceAccountRef, ..., AccountPorts] = Memo(account_ports)
@@ -67,7 +70,8 @@ class MeshBuilder:
         domain = self._settings.trust_domain
         pods = self._pods(objects)
         services = self._services(objects, pods)
-        served = self._served(objects, pods)
+        backing = {ref: self._backing(ref, group) for ref, group in objects.services.items()}
+        served = self._served(objects, pods, backing)
         matches = {ref: self._matches(ref, group) for ref, group in objects.http_routes.items()}
         access = self._accounts(objects, served, matches)
         grants = {SpiffeId.of(domain, a): found.grants for a, found in access.items()}
@@ -82,6 +86,7 @@ class MeshBuilder:
         problems = chain(
             objects.problems,
             (problem for _, found in pods.values() for problem in found),
+            (problem for found in backing.values() for problem in found.problems),
             (problem for one in served.values() for problem in one.problems),
             (problem for found in matches.values() for problem in found.problems),
             (problem for found in access.values() for problem in found.problems),
@@ -134,13 +139,19 @@ class MeshBuilder:
         self,
         objects: Objects,
         pods: Mapping[ProxyId, tuple[PodSettings, tuple[Problem, ...]]],
+        backing: Mapping[ServiceRef, Backing],
     ) -> Mapping[ProxyId, Served]:
         return {
             proxy: self._workload(
                 proxy,
                 group.pod,
                 pods[proxy][0],
-                tuple(objects.services[s] for s in group.services if s in objects.services),
+                tuple(
+                    served
+                    for service in group.services
+                    if service in backing
+                    for served in backing[service].pods.get(proxy.name, ())
+                ),
                 self._settings.trust_domain,
             )
             for proxy, group in sorted(objects.pods.items())

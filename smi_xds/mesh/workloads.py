@@ -1,13 +1,13 @@
 """Workloads: the pods (or VMs) that have a sidecar, and the ports they serve."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from smi_xds.mesh.access import AccountPorts
 from smi_xds.mesh.annotations import PodSettings
 from smi_xds.mesh.model import Grant, InboundPort, Protocol, Sidecar, Workload
 from smi_xds.mesh.services import protocol_of
-from smi_xds.objects.kube import Pod, ServicePort, Transport
+from smi_xds.objects.kube import Pod, Service, Transport
 from smi_xds.objects.views import ServiceGroup
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import Mode, ObjectRef, ServiceRef, SpiffeId
@@ -15,6 +15,24 @@ from smi_xds.values import Mode, ObjectRef, ServiceRef, SpiffeId
 # Ports that a sidecar uses itself, the same as Istio's: admin, outbound, inbound, tunnel, health,
 # Prometheus.
 RESERVED_PORTS = frozenset({15000, 15001, 15006, 15008, 15021, 15090})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedPort:
+    """A port of a pod that a service sends to."""
+
+    service: ServiceRef
+    port: int
+    target: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backing:
+    """What each pod behind one service serves for it, by the pod's name."""
+
+    pods: Mapping[str, tuple[ServedPort, ...]]
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,23 +45,61 @@ class Served:
     problems: tuple[Problem, ...] = ()
 
 
+def build_backing(group: ServiceGroup) -> Backing:
+    """Read a service's slices once for all of its pods."""
+    ports = [port for port in group.service.ports if port.transport is not Transport.SCTP]
+    pods: dict[str, dict[ServedPort, None]] = {}
+    for slice_ in group.slices:
+        served = [
+            ServedPort(
+                service=group.service.service,
+                port=port.port,
+                target=target.port,
+                protocol=protocol_of(port),
+            )
+            for port in ports
+            for target in slice_.ports
+            if target.name == port.name and target.transport is port.transport
+        ]
+        for name in (endpoint.pod for endpoint in slice_.endpoints if endpoint.pod):
+            # IPv4 and IPv6 say the same: kept once, in order.
+            pods.setdefault(name, {}).update(dict.fromkeys(served))
+    return Backing(
+        pods={name: tuple(found) for name, found in pods.items()},
+        problems=tuple(_missing_ports(group.service, pods.values())),
+    )
+
+
+def _missing_ports(
+    service: Service, pods: Iterable[Mapping[ServedPort, None]]
+) -> Iterator[Problem]:
+    numbers = [{served.port for served in found} for found in pods]
+    for index, port in enumerate(service.ports):
+        named = isinstance(port.target_port, str) and port.transport is not Transport.SCTP
+        if named and any(port.port not in found for found in numbers):
+            yield Problem(
+                ref=service.ref,
+                field=f"spec.ports[{index}].targetPort",
+                code=ProblemCode.MISSING_TARGET_PORT,
+                message=f"Some of its pods have no container port named {port.target_port!r}, and "
+                f"get nothing on port {port.port}.",
+                cure="Name a container port so, or write its number.",
+            )
+
+
 def build_workload(
-    pod: Pod, settings: PodSettings, groups: tuple[ServiceGroup, ...], trust_domain: str
+    pod: Pod, settings: PodSettings, served: tuple[ServedPort, ...], trust_domain: str
 ) -> Served:
-    """The workload of a pod; `groups` are the services that have it behind them, sorted."""
+    """The workload of a pod, which serves `served`, sorted by service."""
     ports: dict[int, InboundPort] = {}
     problems: list[Problem] = []
-    pairs: set[tuple[int, int]] = set()
-    for group in groups:
-        problems += _missing_ports(pod, group)
-        for service_port, target, protocol in _served(pod, group):
-            pairs.add((service_port, target))
-            problem = _claim(ports, target, protocol, group.service.service, pod)
-            if problem is not None:
-                problems.append(problem)
+    pairs = {(one.port, one.target) for one in served}
+    for one in served:
+        problem = _claim(ports, one, pod)
+        if problem is not None:
+            problems.append(problem)
     if settings.sidecar is Sidecar.NONE or not pod.ips or pod.done:
-        told = tuple(p for p in problems if p.code is ProblemCode.MISSING_TARGET_PORT)
-        return Served(workload=None, service_ports=tuple(sorted(pairs)), problems=told)
+        return Served(workload=None, service_ports=tuple(sorted(pairs)))
     workload = Workload(
         proxy=pod.proxy,
         identity=SpiffeId.of(trust_domain, pod.account),
@@ -104,43 +160,8 @@ def _ref(workload: Workload) -> ObjectRef:
     return ObjectRef("Pod", workload.proxy.namespace, workload.proxy.name)
 
 
-def _served(pod: Pod, group: ServiceGroup) -> Iterable[tuple[int, int, Protocol]]:
-    """(service port, target port, protocol) for each port of a service that a pod stands behind."""
-    for port in group.service.ports:
-        if port.transport is not Transport.SCTP:
-            for target in _targets(pod, port, group):
-                yield port.port, target, protocol_of(port)
-
-
-def _targets(pod: Pod, port: ServicePort, group: ServiceGroup) -> Iterable[int]:
-    for slice_ in group.slices:
-        if any(endpoint.pod == pod.name for endpoint in slice_.endpoints):
-            for target in slice_.ports:
-                if target.name == port.name and target.transport is port.transport:
-                    yield target.port
-
-
-def _missing_ports(pod: Pod, group: ServiceGroup) -> Iterable[Problem]:
-    for index, port in enumerate(group.service.ports):
-        if isinstance(port.target_port, str) and not any(_targets(pod, port, group)):
-            # The pod is not named: a thousand of them are one problem.
-            yield Problem(
-                ref=group.service.ref,
-                field=f"spec.ports[{index}].targetPort",
-                code=ProblemCode.MISSING_TARGET_PORT,
-                message=f"Some of its pods have no container port named {port.target_port!r}, and "
-                f"get nothing on port {port.port}.",
-                cure="Name a container port so, or write its number.",
-            )
-
-
-def _claim(
-    ports: dict[int, InboundPort],
-    number: int,
-    protocol: Protocol,
-    service: ServiceRef,
-    pod: Pod,
-) -> Problem | None:
+def _claim(ports: dict[int, InboundPort], one: ServedPort, pod: Pod) -> Problem | None:
+    number, protocol, service = one.target, one.protocol, one.service
     if protocol is Protocol.UDP:
         return None
     if number in RESERVED_PORTS:

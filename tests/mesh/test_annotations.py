@@ -1,0 +1,63 @@
+"""Our annotations: a pod's own over its namespace's over the mesh's settings."""
+
+from smi_xds.mesh.annotations import PodSettings, pod_settings
+from smi_xds.mesh.model import MeshSettings, Sidecar
+from smi_xds.problems import ProblemCode
+from smi_xds.values import Mode, ObjectRef
+from tests.support.objects import mk_namespace, mk_pod
+
+STRICT = MeshSettings()
+
+
+def test_a_pod_says_nothing() -> None:
+    """Without annotations a pod has no sidecar, and the mesh's modes."""
+    settings = MeshSettings(access=Mode.PERMISSIVE)
+    found, problems = pod_settings(mk_pod("p", sidecar=""), None, settings)
+    assert found == PodSettings(
+        sidecar=Sidecar.NONE,
+        access=Mode.PERMISSIVE,
+        mtls=Mode.STRICT,
+        app_address="127.0.0.1",
+    )
+    assert problems == ()
+
+
+def test_a_namespace_gives_the_defaults_of_its_pods() -> None:
+    """What a namespace says holds for its pods, unless they say otherwise."""
+    namespace = mk_namespace(sidecar="bound", access="permissive", mtls="permissive")
+    plain, _ = pod_settings(mk_pod("p", sidecar=""), namespace, STRICT)
+    assert (plain.sidecar, plain.access, plain.mtls) == (
+        Sidecar.BOUND,
+        Mode.PERMISSIVE,
+        Mode.PERMISSIVE,
+    )
+    own, _ = pod_settings(mk_pod("p", sidecar="none", access="strict"), namespace, STRICT)
+    assert (own.sidecar, own.access, own.mtls) == (Sidecar.NONE, Mode.STRICT, Mode.PERMISSIVE)
+
+
+def test_the_address_of_the_application_is_an_address_in_its_short_form() -> None:
+    """`app-address` takes IPv4 and IPv6."""
+    pod = mk_pod("p", app_address="fd00:0:0::1")
+    assert pod_settings(pod, None, STRICT)[0].app_address == "fd00::1"
+
+
+def test_a_value_that_cannot_be_read_counts_as_the_strictest() -> None:
+    """A misspelt mode is strict, a misspelt sidecar is one, and each is told."""
+    pod = mk_pod("p", sidecar="Bound", access="open", mtls="", app_address="localhost")
+    found, problems = pod_settings(pod, None, MeshSettings(access=Mode.PERMISSIVE))
+    assert found == PodSettings(
+        sidecar=Sidecar.BOUND, access=Mode.STRICT, mtls=Mode.STRICT, app_address="127.0.0.1"
+    )
+    assert {problem.code for problem in problems} == {ProblemCode.INVALID_ANNOTATION}
+    assert [problem.field for problem in problems] == [
+        "metadata.annotations[smi-xds.io/sidecar]",
+        "metadata.annotations[smi-xds.io/access]",
+        "metadata.annotations[smi-xds.io/app-address]",
+    ]
+    assert problems[1].message == "'open' is not one of strict, permissive."
+
+
+def test_a_problem_stands_at_the_object_that_says_it() -> None:
+    """What a namespace writes wrong is its own problem, once, and not one of each pod."""
+    _, problems = pod_settings(mk_pod("p"), mk_namespace(access="open"), STRICT)
+    assert [problem.ref for problem in problems] == [ObjectRef("Namespace", "", "shop")]
