@@ -35,9 +35,9 @@ def socket(address: str, port: int) -> Address:
     return Address(socket_address=SocketAddress(address=address, port_value=port))
 
 
-def inline(content: bytes) -> DataSource:
-    """Content that travels in the message itself."""
-    return DataSource(inline_bytes=content)
+def inline(pem: bytes) -> DataSource:
+    """PEM that travels in the message itself, as text: people read dumps."""
+    return DataSource(inline_string=pem.decode("ascii"))
 
 
 def transport_socket(kind: str, context: Message) -> TransportSocket:

@@ -44,9 +44,21 @@ def _decode(url: str, body: bytes) -> dict[str, object]:
     message = message_class(url.rpartition("/")[2]).FromString(body)
     # The pool resolves what is packed in an Any; upb's own pool class has no stub.
     pool = cast("DescriptorPool", message.DESCRIPTOR.file.pool)
-    return json_format.MessageToDict(
+    decoded = json_format.MessageToDict(
         message, preserving_proto_field_name=True, descriptor_pool=pool
     )
+    return {key: _ordered(child) for key, child in _sorted(decoded)}
+
+
+def _ordered(value: object) -> object:
+    """Plain dicts in a fixed order, what a reader looks for first: maps have none of their own."""
+    if isinstance(value, dict):
+        return {key: _ordered(child) for key, child in _sorted(value)}
+    return [_ordered(child) for child in value] if isinstance(value, list) else value
+
+
+def _sorted(value: Mapping[str, object]) -> list[tuple[str, object]]:
+    return sorted(value.items(), key=lambda item: (item[0] not in ("@type", "name"), item[0]))
 
 
 def _redact(value: object) -> None:
