@@ -46,14 +46,6 @@ class Access:
     problems: tuple[Problem, ...] = ()
 
 
-def destination_of(target: TrafficTarget) -> ServiceAccountRef | None:
-    """The account a TrafficTarget protects; None where it names none."""
-    subject = target.destination
-    if subject is None or subject.kind != "ServiceAccount":
-        return None
-    return ServiceAccountRef(subject.namespace or target.namespace, subject.name)
-
-
 def build_access(
     targets: tuple[TrafficTarget, ...],
     routes: tuple[tuple[RuleRoute, ...], ...],

@@ -93,13 +93,12 @@ def build_workload(
     """The workload of a pod, which serves `served`, sorted by service."""
     ports: dict[int, InboundPort] = {}
     problems: list[Problem] = []
-    pairs = {(one.port, one.target) for one in served}
     for one in served:
         problem = _claim(ports, one, pod)
         if problem is not None:
             problems.append(problem)
     if settings.sidecar is Sidecar.NONE or not pod.ips or pod.done:
-        return Served(workload=None, service_ports=tuple(sorted(pairs)))
+        return Served(workload=None)
     workload = Workload(
         proxy=pod.proxy,
         identity=SpiffeId.of(trust_domain, pod.account),
@@ -111,7 +110,8 @@ def build_workload(
         ports=tuple(port for _, port in sorted(ports.items())),
     )
     problems += _check(workload, pod)
-    return Served(workload=workload, service_ports=tuple(sorted(pairs)), problems=tuple(problems))
+    pairs = sorted({(one.port, one.target) for one in served})
+    return Served(workload=workload, service_ports=tuple(pairs), problems=tuple(problems))
 
 
 def with_grants(workload: Workload, grants: tuple[Grant, ...]) -> Workload:

@@ -90,6 +90,26 @@ def test_two_services_that_disagree_about_a_port_have_a_fixed_winner() -> None:
     assert told(mesh) == [("port 8080", ProblemCode.PORT_CONFLICT)]
 
 
+def test_a_service_may_send_two_ports_to_one() -> None:
+    """Two ports of one service before one target port are one port of the workload."""
+    service = mk_service("web", mk_port(80, target=8080), mk_port(81, target=8080))
+    (port,) = workload(build_mesh(mk_pod("web"), service)).ports
+    assert (port.number, port.services) == (8080, (ServiceRef(NS, "web"),))
+
+
+def test_pods_outside_the_mesh_serve_no_ports_of_an_account() -> None:
+    """What nobody protects is nothing that a TrafficTarget could speak of."""
+    pods = (
+        mk_pod("bare", "10.0.0.1", account="web", sidecar=""),
+        mk_pod("web", "10.0.0.2"),
+        mk_pod("client", "10.0.0.3"),
+    )
+    services = (mk_service("bare", mk_port(70)), mk_service("web", mk_port(80)))
+    target = mk_target("t", ["client"], "web", tcp("r"))
+    mesh = build_mesh(*pods, *services, mk_tcp_route("r", 70), target)
+    assert told(mesh) == [("spec.rules[0]", ProblemCode.UNKNOWN_PORT)]
+
+
 @pytest.mark.parametrize("port", [15000, 15001, 15021])
 def test_ports_of_the_sidecar_itself_stay_closed(port: int) -> None:
     """A target port that the sidecar uses is told: two listeners on one address are refused."""
