@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
@@ -22,6 +22,8 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL
 _TYPE = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`")
 _BOUND = re.compile(r"Expected `int` (?:<=|>=|<|>) .*")
 _ENUM = re.compile(r"Invalid enum value (?P<value>.*)", re.DOTALL)
+_INDEX = re.compile(r"\[[0-9]+\]")
+_SOME_ENTRY = "[...]"
 _TOKEN = re.compile(r"\[(?:\.\.\.|[0-9]+)\]|[^.\[\]]+")
 
 _WORDS = {
@@ -79,8 +81,12 @@ def error_from(error: msgspec.ValidationError, *, wire: type, document: object) 
         return ParseError(field, "the number is out of range", "Use a number from 1 to 65535.")
     if match := _ENUM.fullmatch(what):
         choices = ", ".join(_choices(_type_at(wire, tokens)))
-        return ParseError(field, f"{match['value']} is none of: {choices}", "Use one of these.")
-    return ParseError(field, f"the object cannot be read: {what}", "Correct or remove the field.")
+        return ParseError(
+            field, f"{printable(match['value'])} is none of: {choices}", "Use one of these."
+        )
+    return ParseError(
+        field, f"the object cannot be read: {printable(what)}", "Correct or remove the field."
+    )
 
 
 def join_path(tokens: list[str]) -> str:
@@ -121,20 +127,18 @@ def _wrong_type(field: str, expected: str, got: str) -> ParseError:
     return ParseError(field, message, cure)
 
 
-def _located(tokens: list[str], document: object, *, got: str) -> Iterator[str]:
+def _located(tokens: list[str], document: Any, *, got: str) -> Iterator[str]:
     """msgspec writes `[...]` for an entry of a map: find the one that has the wrong type."""
     for token in tokens:
-        if token == "[...]" and isinstance(document, Mapping):  # noqa: S105  # no password
-            token = next(
-                (f"[{printable(str(k))}]" for k, v in document.items() if _kind_of(v) == got), token
-            )
-            document = None
-        elif token.startswith("[") and isinstance(document, list) and token[1:-1].isdecimal():
-            index = int(token[1:-1])
-            document = document[index] if index < len(document) else None
-        else:
-            document = document.get(token) if isinstance(document, Mapping) else None
+        key: str | int = int(token[1:-1]) if _INDEX.fullmatch(token) else token
+        if token == _SOME_ENTRY and isinstance(document, Mapping):
+            key = next((k for k, v in document.items() if _kind_of(v) == got), token)
+            token = f"[{printable(str(key))}]" if key != token else token
         yield token
+        try:
+            document = document[key]
+        except (KeyError, IndexError, TypeError):
+            document = None
 
 
 def _kind_of(value: object) -> str:
@@ -149,30 +153,25 @@ def _type_at(wire: Any, tokens: list[str]) -> Any:
     """The annotation that stands at a path below a wire type; None where it cannot be told."""
     for token in tokens:
         if token.startswith("["):
-            wire = next(
-                (get_args(a)[-1] for a in _alternatives(wire) if get_origin(a) in {list, dict}),
-                None,
-            )
+            collections = [a for a in _alternatives(wire) if get_origin(a) in {list, dict}]
+            wire = get_args(collections[0])[-1] if collections else None
         else:
             wire = _fields(wire).get(token)
     return wire
 
 
 def _fields(wire: Any) -> dict[str, Any]:
-    for alternative in _alternatives(wire):
-        if isinstance(alternative, type) and issubclass(alternative, msgspec.Struct):
-            return {f.encode_name: f.type for f in msgspec.structs.fields(alternative)}
-    return {}
+    structs = [a for a in _alternatives(wire) if _is_a(a, msgspec.Struct)]
+    return {f.encode_name: f.type for s in structs for f in msgspec.structs.fields(s)}
 
 
 def _choices(wire: Any) -> tuple[str, ...]:
-    for alternative in _alternatives(wire):
-        if isinstance(alternative, type) and issubclass(alternative, StrEnum):
-            return tuple(alternative)
-    return ()
+    return tuple(value for a in _alternatives(wire) if _is_a(a, StrEnum) for value in a)
+
+
+def _is_a(annotation: object, kind: type) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, kind)
 
 
 def _alternatives(wire: Any) -> tuple[Any, ...]:
-    if get_origin(wire) is Annotated:
-        return _alternatives(get_args(wire)[0])
     return get_args(wire) if get_origin(wire) in {Union, UnionType} else (wire,)

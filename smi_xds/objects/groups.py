@@ -134,7 +134,9 @@ class Groups:
 
     def replace(self, old: MeshObject | None, new: MeshObject | None) -> None:
         """Take one object's new state in place of its old one; None stands for absence."""
-        match new or old:
+        present = new or old
+        assert present is not None, "what was absent and stays so is no change"
+        match present:
             case Namespace() as it:
                 self._namespaces.set(it.name, _as(Namespace, new))
             case ServiceAccount() as it:
@@ -158,8 +160,6 @@ class Groups:
             case Pod() as it:
                 self._pods_of.replace(_as(Pod, old), _as(Pod, new))
                 self._backing.set_pod(it.proxy, _as(Pod, new))
-            case None:
-                pass
             case never:
                 assert_never(never)
 

@@ -23,9 +23,6 @@ class Origin:
     source: str
     part: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.source} {self.part}".rstrip()
-
 
 @dataclass(frozen=True, slots=True)
 class Applied:
