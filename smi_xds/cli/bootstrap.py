@@ -51,6 +51,7 @@ def bootstrap(
     """
     address = parse_address(server, flag="--server")
     from smi_xds.cli.offline import find_workload, read_mesh
+    from smi_xds.cli.output import readable, to_yaml
     from smi_xds.xds import bootstrap as made
     from smi_xds.xds import dump
 
@@ -61,11 +62,9 @@ def bootstrap(
     if output == "json":
         click.echo(json.dumps(document, indent=2))
         return 0
-    import yaml
-
     for line in _how_to_call(understood, workload):
         click.echo(f"# {line}")
-    click.echo(yaml.safe_dump(document, sort_keys=False, width=100), nl=False)
+    click.echo(to_yaml(readable(document)), nl=False)
     return 0
 
 

@@ -1,7 +1,6 @@
 """`smi-xds translate`: what one proxy gets."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +8,11 @@ import click
 
 from smi_xds.cli import options
 from smi_xds.config import parse_mesh
-from smi_xds.values import ProxyId
+from smi_xds.values import ProxyId, Secret
 
 if TYPE_CHECKING:
-    from smi_xds.mesh.model import Mesh, Workload
-    from smi_xds.xds.resources import ResourceSet
+    from smi_xds.mesh.model import Workload
+    from smi_xds.xds.secrets import Credentials
 
 
 @click.command()
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
 def translate(files: tuple[Path, ...], proxy: ProxyId, output: str, **mesh: str) -> int:
     """Print what a proxy gets: clusters, endpoints, listeners, routes and secrets.
 
-    Private keys are redacted. With --output static it is one bootstrap that needs no control
-    plane, for reading, for `envoy --mode validate` and for bug reports; it can be run as it is.
-    Its certificates are made on the spot by an authority that nobody else trusts.
+    Certificates and keys are left out. With --output static it is one bootstrap that needs no
+    control plane, for reading, for `envoy --mode validate` and for bug reports; it can be run as
+    it is. Its certificates are made on the spot, by an authority that nobody else trusts.
 
     \b
     Examples:
@@ -45,38 +44,42 @@ def translate(files: tuple[Path, ...], proxy: ProxyId, output: str, **mesh: str)
     Exit code: 0, or 2 where the folders could not be read or have no such proxy.
     """
     from smi_xds.cli.offline import find_workload, read_mesh
+    from smi_xds.cli.output import readable, to_yaml
     from smi_xds.xds import bootstrap, dump
+    from smi_xds.xds.translate import Translator
 
     understood = read_mesh(files, parse_mesh(**mesh))
     workload = find_workload(understood, proxy)
-    resources = _resources(understood, workload)
+    credentials = _throwaway(workload) if output == "static" else _left_out(workload)
+    resources = Translator()(understood, credentials=credentials)[str(proxy)]
     if output == "static":
-        _print_yaml(dump.to_json(bootstrap.static(workload, resources)))
-    elif output == "json":
-        click.echo(json.dumps(dump.set_json(resources), indent=2))
+        document: object = dump.to_json(bootstrap.static(workload, resources))
     else:
-        _print_yaml(dump.set_json(resources))
+        document = dump.set_json(resources)
+    if output == "json":
+        click.echo(json.dumps(readable(document), indent=2))
+    else:
+        click.echo(to_yaml(readable(document)), nl=False)
     return 0
 
 
-def _resources(mesh: "Mesh", workload: "Workload") -> "ResourceSet":
+def _left_out(workload: "Workload") -> "Credentials":
+    """The same for every call, so that two outputs can be compared."""
+    from smi_xds.xds.secrets import Credentials, leaf_secret
+
+    certificate = f"<certificate of {workload.identity}>".encode()
+    secret = leaf_secret(certificate, Secret(b"<private key>"))
+    return Credentials(trust_bundle=b"<trust bundle>", leaves={workload.identity: secret})
+
+
+def _throwaway(workload: "Workload") -> "Credentials":
     from smi_xds.identity.ca import Authority, create_key, create_root
     from smi_xds.identity.issuer import wall_clock
     from smi_xds.xds.secrets import Credentials, leaf_secret
-    from smi_xds.xds.translate import Translator
 
-    now, key = wall_clock(), create_key()
-    root = create_root(key, trust_domain=mesh.trust_domain, now=now)
-    authority = Authority(trust_domain=mesh.trust_domain, certificate=root, key=key)
+    domain, now, key = workload.identity.trust_domain, wall_clock(), create_key()
+    root = create_root(key, trust_domain=domain, now=now)
+    authority = Authority(trust_domain=domain, certificate=root, key=key)
     leaf = authority.issue(workload.identity, now=now)
-    credentials = Credentials(
-        trust_bundle=authority.trust_bundle,
-        leaves={workload.identity: leaf_secret(leaf.certificate_chain, leaf.private_key)},
-    )
-    return Translator()(mesh, credentials=credentials)[str(workload.proxy)]
-
-
-def _print_yaml(document: Mapping[str, object]) -> None:
-    import yaml
-
-    click.echo(yaml.safe_dump(document, sort_keys=False, width=100), nl=False)
+    secret = leaf_secret(leaf.certificate_chain, leaf.private_key)
+    return Credentials(trust_bundle=authority.trust_bundle, leaves={workload.identity: secret})

@@ -12,18 +12,11 @@ from smi_xds import __version__
 from smi_xds.cli import main as main_module
 from smi_xds.cli.main import cli, main
 from smi_xds.problems import ConfigError, ServeError
+from tests.support.cli import run_cli
 
 COMMANDS = sorted(cli.commands)
 
 HEAVY = {"grpc", "envoy_data_plane", "betterproto2", "kubernetes_asyncio", "aiohttp"}
-
-
-def run(*arguments: str) -> int:
-    """Run the command line in this process; return its exit code."""
-    with pytest.raises(SystemExit) as exited:
-        main(arguments)
-    code = exited.value.code
-    return code if isinstance(code, int) else 0
 
 
 @pytest.fixture
@@ -48,7 +41,7 @@ def test_there_are_the_documented_commands() -> None:
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
 def test_help_teaches_by_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command's help has examples that begin with its name, and its exit codes."""
-    assert run(command, "--help") == 0
+    assert run_cli(command, "--help") == 0
 
     shown = capsys.readouterr().out
     assert f"  smi-xds {command} " in shown
@@ -57,7 +50,7 @@ def test_help_teaches_by_examples(command: str, capsys: pytest.CaptureFixture[st
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` lists the commands, each with a sentence, and how to begin."""
-    assert run("--help") == 0
+    assert run_cli("--help") == 0
 
     shown = capsys.readouterr().out
     for command in COMMANDS:
@@ -67,7 +60,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """`version` prints one line."""
-    assert run("version") == 0
+    assert run_cli("version") == 0
     assert capsys.readouterr().out == f"smi-xds {__version__}\n"
 
 
@@ -76,7 +69,7 @@ def test_a_wrong_call_is_told_what_is_wrong(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Unknown commands and options, and missing ones, exit with 2 and a line on stderr."""
-    assert run(*arguments) == 2
+    assert run_cli(*arguments) == 2
 
     captured = capsys.readouterr()
     assert "Error: " in captured.err
@@ -89,7 +82,7 @@ def test_an_error_of_the_world_is_one_line(
     """A SmiXdsError is its message and exit code 2, without a traceback."""
     failing(ConfigError("the moon is not full: wait"))
 
-    assert run("fail") == 2
+    assert run_cli("fail") == 2
     assert capsys.readouterr().err == "smi-xds: the moon is not full: wait\n"
 
 
@@ -100,7 +93,7 @@ def test_errors_of_several_tasks_are_a_line_each(
     inner = ExceptionGroup("tasks", [ServeError("a"), ServeError("b")])
     failing(ExceptionGroup("tasks", [inner, ServeError("a")]))
 
-    assert run("fail") == 2
+    assert run_cli("fail") == 2
     assert capsys.readouterr().err == "smi-xds: a\nsmi-xds: b\n"
 
 
@@ -124,7 +117,7 @@ def test_an_interruption_has_its_own_exit_code(
     """Ctrl-C is 130, as shells have it, and says nothing."""
     failing(KeyboardInterrupt())
 
-    assert run("fail") == main_module.INTERRUPTED == 130
+    assert run_cli("fail") == main_module.INTERRUPTED == 130
     assert capsys.readouterr().err.strip() == ""
 
 

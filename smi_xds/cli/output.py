@@ -1,0 +1,36 @@
+"""How commands print what they found: YAML that people read and Envoy takes."""
+
+from base64 import b64decode
+from collections.abc import Mapping
+
+import yaml
+
+
+class _Dumper(yaml.SafeDumper):
+    """Certificates as blocks, and fields in the order of their messages."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def to_yaml(document: object) -> str:
+    """One YAML document."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+def readable(value: object) -> object:
+    """The same with certificates as text: Envoy takes `inline_string` as it does the bytes."""
+    match value:
+        case {"inline_bytes": str() as encoded, **rest} if not rest:
+            return {"inline_string": b64decode(encoded).decode()}
+        case Mapping():
+            return {key: readable(child) for key, child in value.items()}
+        case list():
+            return [readable(child) for child in value]
+        case _:
+            return value

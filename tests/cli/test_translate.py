@@ -1,0 +1,174 @@
+"""`smi-xds translate` and `smi-xds bootstrap`: what a proxy gets, and what it starts with."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smi_xds import demo
+from smi_xds.cli.output import readable, to_yaml
+from smi_xds.demo.envoy import envoy_binary
+from tests.support.cli import run_cli
+
+STORY = Path(demo.__file__).with_name("story")
+STORE = ("--files", STORY, "--proxy", "bookstore/bookstore-v1")
+ALL_PROXIES = (
+    "bookbuyer/bookbuyer",
+    "bookstore/bookstore-v1",
+    "bookstore/bookstore-v2",
+    "bookthief/bookthief",
+    "bookwarehouse/bookwarehouse",
+)
+
+TCP = """
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: bookwarehouse}
+spec:
+  selector: {app: bookwarehouse}
+  ports: [{name: tcp-db, port: 5432}]
+---
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: db, namespace: bookwarehouse}
+spec:
+  destination: {kind: ServiceAccount, name: bookwarehouse, namespace: bookwarehouse}
+  rules: [{kind: TCPRoute, name: db}]
+  sources: [{kind: ServiceAccount, name: bookstore, namespace: bookstore}]
+---
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: TCPRoute
+metadata: {name: db, namespace: bookwarehouse}
+spec: {matches: {ports: [5432]}}
+"""
+
+
+def test_json_lists_resources_by_type(capsys: pytest.CaptureFixture[str]) -> None:
+    """Clusters, endpoints, listeners, routes and secrets, by the names that Envoy sees."""
+    assert run_cli("translate", *STORE, "--output", "json") == 0
+
+    printed = json.loads(capsys.readouterr().out)
+    assert [cluster["name"] for cluster in printed["Cluster"]] == [
+        "bookwarehouse/bookwarehouse:14001",
+        "inbound|14001",
+    ]
+    assert {"Listener", "RouteConfiguration", "ClusterLoadAssignment", "Secret"} < set(printed)
+
+
+def test_no_key_is_printed_and_two_calls_print_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Private keys and certificates are left out, so that outputs can be compared."""
+    assert run_cli("translate", *STORE) == 0
+    first = capsys.readouterr().out
+    assert run_cli("translate", *STORE) == 0
+    second = capsys.readouterr().out
+
+    assert first == second
+    assert "PRIVATE KEY" not in first
+    assert "inline_bytes" not in first
+    assert "<certificate of spiffe://cluster.local/ns/bookstore/sa/bookstore>" in first
+
+
+def test_yaml_says_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The two forms differ in nothing else."""
+    assert run_cli("translate", *STORE, "--output", "json") == 0
+    as_json = json.loads(capsys.readouterr().out)
+    assert run_cli("translate", *STORE, "--output", "yaml") == 0
+
+    assert yaml.safe_load(capsys.readouterr().out) == as_json
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("proxy", ALL_PROXIES)
+@pytest.mark.parametrize("command", ["static", "bootstrap"])
+def test_envoy_takes_what_is_printed(
+    command: str, proxy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`envoy --mode validate` accepts the static form and the bootstrap of every proxy."""
+    arguments = ("--files", STORY, "--proxy", proxy)
+    if command == "static":
+        assert run_cli("translate", *arguments, "--output", "static") == 0
+    else:
+        assert run_cli("bootstrap", *arguments) == 0
+    config = tmp_path / "envoy.yaml"
+    config.write_text(capsys.readouterr().out)
+
+    done = subprocess.run(
+        [envoy_binary(), "--mode", "validate", "--config-path", config],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_bootstrap_names_proxy_and_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """The node id is the pod's, the server is where `--server` says."""
+    assert run_cli("bootstrap", *STORE, "--server", "[::1]:12345", "--output", "json") == 0
+
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["node"]["id"] == "bookstore/bookstore-v1"
+    assert '"::1"' in json.dumps(printed["static_resources"])
+    assert "12345" in json.dumps(printed["static_resources"])
+
+
+def test_a_bootstrap_says_how_the_application_calls_and_is_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Addresses for HTTP, a local port for each TCP service it may call, and what it serves."""
+    (tmp_path / "db.yaml").write_text(TCP)
+    assert run_cli("bootstrap", *STORE, "--files", tmp_path) == 0
+    text = capsys.readouterr().out
+
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert "# calls HTTP services: http://127.0.1.13:15001/ with their name as Host" in comments
+    assert any(line.startswith("# calls bookwarehouse/db:5432: 127.0.1.13:2") for line in comments)
+    assert any("127.0.1.13:14001, handed over to 127.0.1.113:14001" in line for line in comments)
+    assert yaml.safe_load(text)["node"]["id"] == "bookstore/bookstore-v1"
+
+    assert run_cli("bootstrap", "--files", STORY, "--files", tmp_path, "-p", ALL_PROXIES[0]) == 0
+    assert "bookwarehouse/db" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["translate", "bootstrap"])
+@pytest.mark.parametrize(
+    "proxy, said",
+    [
+        ("bookstore/nobody", "no proxy bookstore/nobody"),
+        ("nobody", "'nobody' is not NAMESPACE/NAME"),
+        ("a/b/c", "'a/b/c' is not NAMESPACE/NAME"),
+    ],
+)
+def test_a_proxy_that_is_not_there_is_2(
+    command: str, proxy: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says what is wrong with the name, or which proxies there are."""
+    assert run_cli(command, "--files", STORY, "--proxy", proxy) == 2
+
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_a_folder_without_proxies_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty folder has none at all."""
+    assert run_cli("translate", "--files", tmp_path, "--proxy", "a/b") == 2
+    assert "none at all" in capsys.readouterr().err
+
+
+def test_a_bad_server_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """The flag is named."""
+    assert run_cli("bootstrap", *STORE, "--server", "nowhere") == 2
+    assert "--server 'nowhere' is not HOST:PORT" in capsys.readouterr().err
+
+
+def test_long_texts_are_blocks_and_fields_keep_their_order() -> None:
+    """A certificate is readable in YAML, and so is the order of a message's fields."""
+    document = {"z": "one\ntwo\n", "a": {"inline_bytes": "b25lCg=="}}
+
+    assert to_yaml(readable(document)) == ("z: |\n  one\n  two\na:\n  inline_string: |\n    one\n")
