@@ -291,10 +291,10 @@ class _Stream(Generic[R, S]):
     def _note(self, event: Event) -> None:
         status, stream = self._shared.status, self._status
         match event:
-            case Acked(response):
-                status.acked(stream, response)
+            case Acked():
+                status.acked(stream, event)
             case Rejected(response, text):
-                status.nacked(stream, response, text)
+                status.nacked(stream, event)
                 log.warning(
                     "resources_rejected",
                     node=self._node.id,

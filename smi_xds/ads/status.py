@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import count
 from typing import Final
 
-from smi_xds.ads.session import Node, Response
+from smi_xds.ads.session import Acked, Node, Rejected, Response
 from smi_xds.values import TypeUrl
 
 _ROUNDS: Final = 256  # at a round every 5 ms that is more than a second of history
@@ -44,7 +44,9 @@ class TypeStatus:
     nonce_nacked: str = ""
     nacked_at: float = 0.0
     error: str = ""
-    """The text of the last NACK, kept until the next ACK."""
+    """The text of the last NACK, as long as something of it stays refused."""
+    refused: frozenset[str] = frozenset()
+    """What stays refused."""
     responses: int = 0
     bytes: int = 0
     acks: int = 0
@@ -57,10 +59,11 @@ class TypeStatus:
         match self.nonce_sent:
             case "":
                 return Sync.IDLE
-            case self.nonce_acked:
-                return Sync.SYNCED
             case self.nonce_nacked:
                 return Sync.NACKED
+            case self.nonce_acked:
+                # Other resources were accepted since; those refused are not in use all the same.
+                return Sync.NACKED if self.refused else Sync.SYNCED
             case _:
                 return Sync.STALE
 
@@ -232,20 +235,25 @@ class Status:
         status.responses += 1
         status.bytes += size
 
-    def acked(self, stream: StreamStatus, response: Response) -> None:
+    def acked(self, stream: StreamStatus, event: Acked) -> None:
         """It was applied."""
+        response = event.response
         status = stream.of(response.type)
         status.nonce_acked, status.version_acked = response.nonce, response.version
         status.acked_at = self.answered_at = self.clock()
         status.acks += 1
-        status.error = ""
+        status.refused = event.refused
+        if not event.refused:
+            status.error = ""
 
-    def nacked(self, stream: StreamStatus, response: Response, text: str) -> None:
+    def nacked(self, stream: StreamStatus, event: Rejected) -> None:
         """It was refused, at least in part."""
+        response, text = event.response, event.text
         status = stream.of(response.type)
         status.nonce_nacked = response.nonce
         status.nacked_at = self.answered_at = self.clock()
         status.nacks += 1
+        status.refused = event.refused
         status.error = text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
 
     def stale(self, stream: StreamStatus, type_: TypeUrl) -> None:

@@ -4,12 +4,13 @@ from typing import Final
 
 import pytest
 
-from smi_xds.ads.session import DeltaRequest, Memo
+from smi_xds.ads.session import Acked, DeltaRequest, Memo, Rejected
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, EMPTY, ENDPOINTS, LISTENER, ROUTES, content_version
 from tests.ads.play import (
     DELTA,
     Play,
+    Step,
     ack,
     ask,
     hear,
@@ -359,6 +360,43 @@ def test_d9_nack_is_not_answered_until_something_is_new() -> None:
         hear(CLUSTER, "a@good"),
         ack(CLUSTER),
         settled,
+    )
+
+
+def test_d9_what_was_refused_stays_known_as_refused() -> None:
+    """D9: an ACK of other resources does not heal it; its next accepted form, or its end, does."""
+
+    def refused(*names: str) -> Step:
+        def step(play: Play) -> None:
+            assert isinstance(play.event, Acked | Rejected)
+            assert play.event.refused == frozenset(names)
+
+        return step
+
+    bad = "Error adding/updating cluster(s) a: bad"
+    play(
+        DELTA,
+        publish("cluster a bad", "cluster b 1"),
+        ask(CLUSTER),
+        hear(CLUSTER, "a", "b"),
+        nack(CLUSTER, bad),
+        refused("a"),
+        publish("cluster a bad", "cluster b 2"),
+        hear(CLUSTER, "b"),
+        ack(CLUSTER),
+        refused("a"),
+        publish("cluster a good", "cluster b 2"),
+        hear(CLUSTER, "a"),
+        ack(CLUSTER),
+        refused(),
+        publish("cluster a bad", "cluster b 2"),
+        hear(CLUSTER, "a"),
+        nack(CLUSTER, bad),
+        refused("a"),
+        publish("cluster b 2"),
+        hear(CLUSTER, removed=("a",)),
+        ack(CLUSTER),
+        refused(),
     )
 
 

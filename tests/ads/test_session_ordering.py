@@ -476,14 +476,22 @@ def test_a_mended_cluster_releases_the_route(dialect: str) -> None:
 
 
 @BOTH
-def test_a_refusal_that_names_nothing_is_held_against_all(dialect: str) -> None:
-    """Without a name in the text, every cluster of the response may be the bad one."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NO",
+        "Proto constraint validation failed (ConnectTimeout): name: bad",
+        "Error adding/updating cluster(s) b/other, b-1, 1.b: none of ours",
+    ],
+)
+def test_a_refusal_as_a_whole_is_held_against_all(dialect: str, text: str) -> None:
+    """Unless Envoy says that it applied the others, none of the clusters is there."""
     play(
         dialect,
         *going(dialect, *A, TO_A),
-        publish(*A, *B, TO_B),
-        hear(CLUSTER, "b") if dialect == DELTA else hear(CLUSTER, "a", "b"),
-        nack(CLUSTER, "NO"),
+        publish(*A, *B, "cluster bad 1", TO_B),
+        hear(CLUSTER, "b", "bad") if dialect == DELTA else hear(CLUSTER, "a", "b", "bad"),
+        nack(CLUSTER, text),
         silence,
         wait(HOLD),
         hear(ROUTES, "r@b"),

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from smi_xds.ads.session import Node, Response
+from smi_xds.ads.session import Acked, Node, Rejected, Response
 from smi_xds.ads.session.pictures import Picture
 from smi_xds.ads.status import Status, StreamStatus, Sync, TypeStatus
 from smi_xds.xds.resources import CLUSTER
@@ -73,11 +73,11 @@ def test_a_type_goes_through_its_states(status: Status, clock: Clock) -> None:
     status.sent(stream, response(1), 100)
     seen.append(clusters.sync)
     clock.now = 1.0
-    status.acked(stream, response(1))
+    status.acked(stream, Acked(response(1)))
     seen.append(clusters.sync)
     status.sent(stream, response(2), 50)
     seen.append(clusters.sync)
-    status.nacked(stream, response(2), "no")
+    status.nacked(stream, Rejected(response(2), "no", frozenset({"x"})))
     seen.append(clusters.sync)
 
     assert seen == [Sync.IDLE, Sync.STALE, Sync.SYNCED, Sync.STALE, Sync.NACKED]
@@ -91,6 +91,7 @@ def test_a_type_goes_through_its_states(status: Status, clock: Clock) -> None:
         nonce_nacked="2",
         nacked_at=1.0,
         error="no",
+        refused=frozenset({"x"}),
         responses=2,
         bytes=150,
         acks=1,
@@ -98,7 +99,10 @@ def test_a_type_goes_through_its_states(status: Status, clock: Clock) -> None:
         stale=1,
     )
     status.sent(stream, response(3), 50)
-    status.acked(stream, response(3))
+    status.acked(stream, Acked(response(3), frozenset({"x"})))
+    assert (clusters.sync, clusters.error) == (Sync.NACKED, "no")
+    status.sent(stream, response(3), 50)
+    status.acked(stream, Acked(response(3)))
     assert (clusters.sync, clusters.error) == (Sync.SYNCED, "")
 
 
@@ -187,7 +191,7 @@ async def test_quiet_waits_for_what_follows(status: Status) -> None:
         status.settled(a)
         await asyncio.sleep(0)
         status.fell_behind(a)
-        status.acked(a, response(1))
+        status.acked(a, Acked(response(1)))
         await asyncio.sleep(0.05)
         status.settled(a)
 

@@ -81,14 +81,16 @@ async def envoy(
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=output, stderr=asyncio.subprocess.STDOUT
             )
+        failed = True
         try:
             port = await _admin_port(process, admin_file)
             yield EnvoyProcess(process, admin_host, port, path)
-        except BaseException:
-            sys.stderr.write(f"--- end of {path}\n{path.read_text(errors='replace')[-8000:]}\n")
-            raise
+            failed = False
         finally:
             await _stop(process)
+            if failed:  # now the log is complete
+                text = path.read_text(errors="replace")
+                sys.stderr.write(f"--- end of {path}\n{text[-8000:]}\n")
 
 
 async def _admin_port(process: asyncio.subprocess.Process, path: Path) -> int:

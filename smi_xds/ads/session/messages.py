@@ -98,6 +98,8 @@ class Acked:
     """The client applied a response."""
 
     response: Response
+    refused: frozenset[str] = frozenset()
+    """Names of the type that stay refused: they were not in it (D9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Rejected:
 
     response: Response
     text: str
+    refused: frozenset[str]
+    """The names that the client does not have in this form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import Need
 
 _NONE: Final[frozenset[str]] = frozenset()
+
+# What Envoy says when it applied part of a response: "… cluster(s) a: reason, b: reason".
+_PARTIAL: Final = "Error adding/updating "
+
 _NO_DOUBTS: Final[Mapping[str, frozenset[Need]]] = {}
 
 
@@ -64,7 +68,7 @@ class Subscription:
         self.doubts: Mapping[str, frozenset[Need]] = _NO_DOUBTS
         """Names whose latest content may not be in use yet: what older content of them needs."""
         self.refused: frozenset[str] = _NONE
-        """Names that the client most likely refused in its last NACK."""
+        """Names that the client does not have in the form it was sent."""
 
     @property
     def nonce(self) -> str:
@@ -94,6 +98,7 @@ class Subscription:
         self.interest, self.target, self.dirty = interest, None, True
         self.told = memo.narrowed(self.told, interest)
         self.due = covered(self.due, interest)
+        self.refused = covered(self.refused, interest)
         if self.doubts:
             gone = [name for name in self.doubts if not interest.covers(name)]
             self.doubts = without_doubts(self.doubts, gone)
@@ -124,13 +129,13 @@ class Subscription:
         if error is not None:
             # Part of it may have been applied (D9): what it needs and what it replaced both count.
             self.refused = (self.refused - names) | blamed(names, error)
-            return Rejected(response, error)
+            return Rejected(response, error, self.refused)
         if response.complete or self.doubts is response.replaced:
             self.doubts, self.refused = _NO_DOUBTS, _NONE
         else:
             self.doubts = without_doubts(self.doubts, names)
             self.refused = self.refused - names
-        return Acked(response)
+        return Acked(response, self.refused)
 
     def may_need(self, need: Need) -> bool:
         """Whether something that the client may have in use refers to that resource."""
@@ -141,13 +146,14 @@ class Subscription:
 
 def blamed(names: Iterable[str], error: str) -> frozenset[str]:
     """
-    The names that a NACK most likely means.
+    The names that the client does not have after a NACK.
 
-    Envoy applies the good resources of a refused response and lists the bad ones by name
-    ("Error adding/updating cluster(s) a: …, b: …"). A text that names none means them all.
+    Envoy decodes a response as a whole: where that fails nothing is applied. Then it applies the
+    resources one by one, keeps the good ones and lists the bad ones by name.
     """
-    named = frozenset(name for name in names if _names(error, name))
-    return named or frozenset(names)
+    if not error.startswith(_PARTIAL):
+        return frozenset(names)
+    return frozenset(name for name in names if _names(error, name)) or frozenset(names)
 
 
 def _names(text: str, name: str) -> bool:
