@@ -5,8 +5,10 @@ Tests that use `kube` are kept on one pytest-xdist worker, so that one run start
 and a test may stop its API server. SMI_XDS_TEST_KUBECONFIG points them at another cluster instead.
 """
 
+import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ GROUP = "kube"
 @pytest.fixture(scope="session")
 def kube_binary() -> Path:
     """Return the program to start a `KubeCluster` of one's own with."""
+    _need_kubectl()
     try:
         return binary.kube_binary()
     except binary.GoMissingError as error:
@@ -35,6 +38,7 @@ def kube(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kube]:
     """Give the API server of this run, with the SMI CRDs."""
+    _need_kubectl()
     if kubeconfig := os.environ.get(KUBECONFIG):
         other = Kube(
             kubeconfig=Path(kubeconfig).absolute(), scratch=tmp_path_factory.mktemp("kube")
@@ -93,11 +97,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not any(wanted & _fixtures(item) for item in session.items):
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            binary.kube_binary()
-    except binary.GoMissingError:
-        pass  # the fixture skips, with this reason
+    shown = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
+    # Without Go the fixture skips, and gives the reason.
+    with shown, contextlib.suppress(binary.GoMissingError):
+        binary.kube_binary()
+
+
+def _need_kubectl() -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not on PATH")
 
 
 def _fixtures(item: pytest.Item) -> set[str]:
