@@ -97,12 +97,19 @@ def _with_default(ports: tuple[PortRoutes, ...]) -> tuple[PortRoutes, ...]:
 
 def _port(service: Service, port: ServicePort, splits: list["_Split"]) -> PortRoutes:
     entries: list[RouteEntry] = []
+    # Who takes a request first, by its condition; an empty condition leaves nothing to others.
+    taken: dict[HttpMatch, _Split] = {}
     for split in splits:
-        if (entry := split.entry(port)) is not None:
-            entries.append(entry)
-        if split.unconditional:
-            break
-    if not any(not entry.matches for entry in entries):
+        if not split.applies_to(port):
+            continue
+        winners = [taken.get(claim) or taken.get(HttpMatch()) for claim in split.claims]
+        if all(winners):
+            split.loses_to = winners[0]
+            continue
+        split.counts = True
+        entries.append(split.entry(port))
+        taken = dict.fromkeys(split.claims, split) | taken
+    if HttpMatch() not in taken:
         own = WeightedBackend(service=service.service, weight=1)
         entries.append(RouteEntry(backends=(own,)))
     return PortRoutes(
@@ -113,21 +120,16 @@ def _port(service: Service, port: ServicePort, splits: list["_Split"]) -> PortRo
     )
 
 
-def _report_shadowed(ordered: list["_Split"]) -> None:
-    seen: dict[HttpMatch, TrafficSplit] = {}
-    for split in ordered:
-        claims = split.claims
-        # Who takes every request leaves nothing to those behind.
-        takers = [seen.get(claim) or seen.get(HttpMatch()) for claim in claims]
-        if all(takers) and (winner := takers[0]) is not None:
+def _report_shadowed(splits: list["_Split"]) -> None:
+    for split in splits:
+        if split.loses_to is not None and not split.counts:
             split.add(
                 "spec.service",
                 ProblemCode.SHADOWED_SPLIT,
-                f"{winner.ref} has the same root and comes first, so this one has no effect.",
+                f"{split.loses_to.object.ref} has the same root and comes first, so this one has "
+                "no effect.",
                 "Keep one TrafficSplit for a root, or give this one other `matches`.",
             )
-        for claim in claims:
-            seen.setdefault(claim, split.object)
 
 
 class _Split:
@@ -146,23 +148,29 @@ class _Split:
         self._matches = self._read_matches(groups)
         self._weights = self._read_weights()
         self.usable = self._check_root() and (self.unconditional or bool(self._matches))
+        self.counts = False
+        self.loses_to: _Split | None = None
 
     @property
     def claims(self) -> tuple[HttpMatch, ...]:
         """The conditions under which it wants a request; an empty one holds always."""
         return self._matches or (HttpMatch(),)
 
-    def entry(self, port: ServicePort) -> RouteEntry | None:
-        """The entry for one port of the root; None where the split does not apply to it."""
-        if self._matches and not port.protocol.is_http:
-            self.add(
-                "spec.matches",
-                ProblemCode.MATCHES_ON_TCP,
-                f"Port {port.number} of the root speaks {port.protocol}, which has no requests "
-                "to match; the split does not apply to it.",
-                "Remove `matches`, or name the port http-… if it speaks HTTP.",
-            )
-            return None
+    def applies_to(self, port: ServicePort) -> bool:
+        """Whether it has a say on a port of the root."""
+        if self.unconditional or port.protocol.is_http:
+            return True
+        self.add(
+            "spec.matches",
+            ProblemCode.MATCHES_ON_TCP,
+            f"Port {port.number} of the root speaks {port.protocol}, which has no requests to "
+            "match; the split does not apply to it.",
+            "Remove `matches`, or name the port http-… if it speaks HTTP.",
+        )
+        return False
+
+    def entry(self, port: ServicePort) -> RouteEntry:
+        """The entry for one port of the root."""
         backends = [
             WeightedBackend(service=service, weight=weight)
             for service, weight in self._weights

@@ -119,13 +119,18 @@ def test_splits_whose_matches_are_all_taken_are_shadowed() -> None:
 
 
 def test_a_match_that_always_holds_shadows_the_splits_behind() -> None:
-    """A match with nothing but a name takes every request."""
-    mesh = build(
+    """A match with nothing but a name takes every request, though no connection."""
+    world = (
         mk_http_routes("all", mk_match("all")),
-        mk_split("a", "root", {"v1": 1}, matches=("all",)),
-        mk_split("b", "root", {"v2": 1}),
+        mk_service("web", mk_port(80), app="any"),
+        mk_split("a", "web", {"v1": 1}, matches=("all",)),
+        mk_split("b", "web", {"v2": 1}),
+        mk_split("c", "root", {"v1": 1}, matches=("all",)),
+        mk_split("d", "root", {"v2": 1}),
     )
-    assert entries(mesh)[0] == ("shop/a", {"v1": 1})
+    mesh = build(*world)
+    assert entries(mesh) == [("shop/c", {"v1": 1})]
+    assert entries(mesh, 5432) == [("shop/d", {"v2": 1})]
     assert [str(p.ref) for p in mesh.problems if p.code is ProblemCode.SHADOWED_SPLIT] == [
         "TrafficSplit shop/b"
     ]

@@ -8,25 +8,27 @@ line) are not measured: the pure rooms need none.
 import os
 from collections.abc import Generator
 
-import coverage
 import pytest
 
 from tests.support import rooms
 
 
-def _runs_tests(config: pytest.Config) -> bool:
-    return "PYTEST_XDIST_WORKER" in os.environ or not config.known_args_namespace.numprocesses
+class _Measure:
+    """Saves when the tests have run: a worker may be killed as soon as it has said so."""
+
+    def __init__(self) -> None:
+        self._coverage = rooms.new_coverage(os.environ[rooms.FOLDER])
+        self._coverage.start()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        self._coverage.stop()
+        self._coverage.save()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
-    if _runs_tests(early_config):
-        measured = rooms.new_coverage(os.environ[rooms.FOLDER])
-        measured.start()
-        early_config.add_cleanup(lambda: _finish(measured))
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if is_worker or not early_config.known_args_namespace.numprocesses:
+        early_config.pluginmanager.register(_Measure())
     yield
-
-
-def _finish(measured: coverage.Coverage) -> None:
-    measured.stop()
-    measured.save()
