@@ -8,7 +8,7 @@ Sync and without a clock of its own: `scan` is told the time and says when to be
 * A folder that vanished keeps everything until it is back.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,11 +132,6 @@ class Folder:
             objects=(*objects.values(), *_derive(objects.values())),
             problems=tuple(sorted(set(problems))),
         )
-
-
-def read_folder(roots: Sequence[Path]) -> Contents:
-    """Read some folders once; SourceError where one is not there."""
-    return Folder(roots).load()
 
 
 def _label(record: _Record) -> str:

@@ -30,7 +30,6 @@ _WORDS = {
 _MAX_DIGITS = 400
 
 _TAG = "tag:yaml.org,2002:"
-_MERGE = "<<"
 
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, list, dict with str keys."""
@@ -119,6 +118,7 @@ class _Node:
     event: yaml.Event
     size: int = 1
     key: str | None = None
+    is_merging: bool = False
     merged: list[dict[str, Json]] = field(default_factory=list)
 
 
@@ -201,7 +201,8 @@ class _Composer:
     def _set_key(self, event: yaml.ScalarEvent) -> None:
         node = self._stack[-1]
         # As text, whatever it looks like: JSON has no other keys.
-        if event.value in node.value or (event.value == _MERGE and node.merged):
+        node.is_merging = event.value == "<<" and event.implicit[0]
+        if event.value in node.value or (node.is_merging and node.merged):
             raise _error(event, f"the key {event.value!r} stands twice in one map")
         if event.anchor:
             self._anchors[event.anchor] = (event.value, 1)
@@ -219,7 +220,7 @@ class _Composer:
             node.value.append(value)
             return
         key, node.key = node.key, None
-        if key == _MERGE:
+        if node.is_merging:
             node.merged.extend(_merged(value, event))
         else:
             node.value[key] = value
@@ -234,9 +235,9 @@ def _merged(value: Json, event: yaml.Event) -> Sequence[dict[str, Json]]:
 
 def _value_of(event: yaml.ScalarEvent) -> Json:
     text, tag = event.value, event.tag
-    if tag == _TAG + "str" or (tag in {None, "!"} and not event.implicit[0]):
-        return text  # quoted, a block, or told to be text
-    if tag not in {None, "!"} and tag.removeprefix(_TAG) not in {"int", "float", "bool", "null"}:
+    if tag in {_TAG + "str", "!"} or (tag is None and not event.implicit[0]):
+        return text  # told to be text, or quoted, or a block
+    if tag is not None and tag.removeprefix(_TAG) not in {"int", "float", "bool", "null"}:
         raise _error(event, f"the tag {tag} is not supported")
     if text in _WORDS:
         return _WORDS[text]
