@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     "-o",
-    type=click.Choice(["yaml", "json"]),
-    default="yaml",
+    type=click.Choice(["json", "yaml"]),
+    default="json",
     show_default=True,
-    help="Envoy reads both.",
+    help="Envoy tells them apart by the file's name.",
 )
 @options.mesh
 def bootstrap(
@@ -39,13 +39,13 @@ def bootstrap(
 ) -> int:
     """Print what the Envoy of a proxy starts with.
 
-    It names the proxy and the server; everything else comes from there. As YAML it begins with
-    comments that say where the application is called and where it calls.
+    It names the proxy and the server; everything else comes from there. Where the application
+    calls and is called is told on standard error, or as comments in YAML.
 
     \b
     Examples:
-      smi-xds bootstrap --files my-objects --proxy shop/web > web.yaml
-      envoy --config-path web.yaml --concurrency 1 --drain-time-s 10
+      smi-xds bootstrap --files my-objects --proxy shop/web > web.json
+      envoy --config-path web.json --concurrency 1 --drain-time-s 10
 
     Exit code: 0, or 2 where the folders could not be read or have no such proxy.
     """
@@ -59,12 +59,12 @@ def bootstrap(
     workload = find_workload(understood, proxy)
     message = made.sidecar(workload, server_host=address.host, server_port=address.port)
     document = dump.to_json(message)
+    for line in _how_to_call(understood, workload):
+        click.echo(f"# {line}", err=output == "json")
     if output == "json":
         click.echo(json.dumps(document, indent=2))
-        return 0
-    for line in _how_to_call(understood, workload):
-        click.echo(f"# {line}")
-    click.echo(to_yaml(readable(document)), nl=False)
+    else:
+        click.echo(to_yaml(readable(document)), nl=False)
     return 0
 
 

@@ -93,7 +93,7 @@ def test_envoy_takes_what_is_printed(
         assert run_cli("translate", *arguments, "--output", "static") == 0
     else:
         assert run_cli("bootstrap", *arguments) == 0
-    config = tmp_path / "envoy.yaml"
+    config = tmp_path / ("envoy.json" if command == "bootstrap" else "envoy.yaml")
     config.write_text(capsys.readouterr().out)
 
     done = subprocess.run(
@@ -121,16 +121,19 @@ def test_a_bootstrap_says_how_the_application_calls_and_is_called(
     """Addresses for HTTP, a local port for each TCP service it may call, and what it serves."""
     (tmp_path / "db.yaml").write_text(TCP)
     assert run_cli("bootstrap", *STORE, "--files", tmp_path) == 0
+    told = capsys.readouterr().err
+    assert run_cli("bootstrap", *STORE, "--files", tmp_path, "--output", "yaml") == 0
     text = capsys.readouterr().out
 
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert "# calls HTTP services: http://127.0.1.13:15001/ with their name as Host" in comments
     assert any(line.startswith("# calls bookwarehouse/db:5432: 127.0.1.13:2") for line in comments)
     assert any("127.0.1.13:14001, handed over to 127.0.1.113:14001" in line for line in comments)
+    assert comments == told.splitlines()
     assert yaml.safe_load(text)["node"]["id"] == "bookstore/bookstore-v1"
 
     assert run_cli("bootstrap", "--files", STORY, "--files", tmp_path, "-p", ALL_PROXIES[0]) == 0
-    assert "bookwarehouse/db" not in capsys.readouterr().out
+    assert "bookwarehouse/db" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["translate", "bootstrap"])

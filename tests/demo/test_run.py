@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -151,6 +152,39 @@ def test_nothing_stays_behind(number: signal.Signals, tmp_path: Path) -> None:
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     eventually(lambda: not alive(started), what="all processes ended")
     eventually(lambda: not list(scratch.iterdir()), what="the folder is gone")
+
+
+def test_a_terminal_gets_a_live_picture(tmp_path: Path) -> None:
+    """Traffic is on the screen soon; at the end the story stays on the first screen."""
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*SMI_XDS, "demo"],
+        stdout=theirs,
+        env={**os.environ, "TMPDIR": str(scratch), "TERM": "xterm", "COLUMNS": "120"},
+    ) as process:
+        os.close(theirs)
+        try:
+            assert "xDS on 127.0.0.1" in read_until(ours, "bookbuyer > bookstore")
+            process.send_signal(signal.SIGINT)
+            assert "A/B by header" in read_until(ours, None)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def read_until(terminal: int, text: str | None) -> str:
+    """What a terminal shows until that text, or its end."""
+    shown = ""
+    while text is None or text not in shown:
+        try:
+            read = os.read(terminal, 65536)
+        except OSError:  # the other side is closed
+            break
+        shown += read.decode(errors="replace")
+    return shown
 
 
 def test_an_interrupted_report_is_no_success(tmp_path: Path) -> None:
