@@ -88,5 +88,8 @@ class Cache:
             self._watchers.pop(node, None)
 
     def observe(self, observer: Observer) -> None:
-        """Keep account of rounds from now on."""
+        """Keep account of rounds, beginning with the last one."""
         self._observers.append(observer)
+        if self.is_ready:
+            observer.round_begins(self.round)
+            observer.round_published(self.round)

@@ -95,6 +95,10 @@ def test_observers_frame_a_round() -> None:
 
     assert seen == ["begins 1", "told", "published 1"]
 
+    seen.clear()
+    cache.observe(Observer())
+    assert seen == ["begins 1", "published 1"], "what came before is made up for"
+
 
 def test_five_thousand_nodes_cost_little() -> None:
     """A round in which one of 5,000 changed takes milliseconds (the bound is generous)."""

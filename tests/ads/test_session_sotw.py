@@ -2,7 +2,7 @@
 
 import pytest
 
-from smi_xds.ads.session import SotwRequest, Stale
+from smi_xds.ads.session import Rejected, SotwRequest, Stale
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, EMPTY, ENDPOINTS, LISTENER, ROUTES, SECRET
 from tests.ads.play import (
@@ -115,6 +115,29 @@ def test_s4_a_revert_after_a_nack_is_sent() -> None:
         publish("cluster a 1"),
         hear(CLUSTER, "a@1"),
         ack(CLUSTER),
+        settled,
+    )
+
+
+def test_s4_a_repeated_bad_cluster_is_the_one_refused_again() -> None:
+    """S4, S13: full state repeats it although something else changed."""
+
+    def refused(play: Play) -> None:
+        assert isinstance(play.event, Rejected)
+        assert play.event.refused == frozenset({"bad"})
+
+    text = "Error adding/updating cluster(s) bad: no such thing"
+    play(
+        SOTW,
+        publish("cluster a 1", "cluster bad 1"),
+        ask(CLUSTER),
+        hear(CLUSTER, "a", "bad"),
+        nack(CLUSTER, text),
+        refused,
+        publish("cluster bad 1"),
+        hear(CLUSTER, "bad"),
+        nack(CLUSTER, text),
+        refused,
         settled,
     )
 

@@ -1,7 +1,6 @@
 """What is known of one type on one stream (E4): what was asked, told, and acknowledged."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Final
 
 from smi_xds.ads.session.memo import Memo, covered
@@ -12,7 +11,8 @@ from smi_xds.xds.resources import Need
 
 _NONE: Final[frozenset[str]] = frozenset()
 
-# What Envoy says when it applied part of a response: "… cluster(s) a: reason, b: reason".
+# What Envoy says when it applied part of a response: "… cluster(s) a: reason, b: reason"; those
+# of listeners stand on lines of their own.
 _PARTIAL: Final = "Error adding/updating "
 
 _NO_DOUBTS: Final[Mapping[str, frozenset[Need]]] = {}
@@ -125,9 +125,11 @@ class Subscription:
         response = self.in_flight
         assert response is not None
         self.in_flight = None
-        names = response.replaced.keys()
+        names: Set[str] = response.replaced.keys()
         if error is not None:
             # Part of it may have been applied (D9): what it needs and what it replaced both count.
+            if response.complete:  # what it repeated unchanged was judged anew, too
+                names |= response.told.resources.keys()
             self.refused = (self.refused - names) | blamed(names, error)
             return Rejected(response, error, self.refused)
         if response.complete or self.doubts is response.replaced:
@@ -153,14 +155,8 @@ def blamed(names: Iterable[str], error: str) -> frozenset[str]:
     """
     if not error.startswith(_PARTIAL):
         return frozenset(names)
-    return frozenset(name for name in names if _names(error, name)) or frozenset(names)
-
-
-def _names(text: str, name: str) -> bool:
-    """Whether the name stands there as a whole: `a/b` is not in `a/b-canary: …`."""
-    if name not in text:
-        return False
-    return re.search(rf"(?<![\w./|-]){re.escape(name)}(?![\w./|-])", text) is not None
+    listed = frozenset(n for n in names if f" {n}: " in error or f"\n{n}: " in error)
+    return listed or frozenset(names)
 
 
 def without_doubts(
