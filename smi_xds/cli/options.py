@@ -16,18 +16,11 @@ Decorator: TypeAlias = Callable[[Command], Command]
 _MODES = click.Choice([mode.value for mode in Mode])
 
 
-class _ProxyType(click.ParamType[ProxyId]):
-    """`NAMESPACE/POD`."""
-
-    name = "proxy"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ProxyId:
-        try:
-            return ProxyId.parse(str(value))
-        except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
+def _proxy(text: str) -> ProxyId:
+    try:
+        return ProxyId.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
 
 
 def files(*, required: bool) -> Decorator:
@@ -48,7 +41,7 @@ def proxy(command: Command) -> Command:
     return click.option(
         "--proxy",
         "-p",
-        type=_ProxyType(),
+        type=_proxy,
         required=True,
         metavar="NAMESPACE/POD",
         help="The proxy, named by its pod.",
