@@ -1,4 +1,4 @@
-"""Server reflection (v1 and v1alpha) and health, so that grpcurl and probes work out of the box.
+"""Server reflection, v1 and v1alpha, so that grpcurl works out of the box.
 
 grpcio brings reflection v1alpha only. v1 has the same messages in another package, so the same
 servicer answers for both; what v1 lacks is the description of itself, made here by renaming.
@@ -9,7 +9,6 @@ from typing import Final
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from smi_xds.xds.descriptors import reflection_pool
@@ -17,17 +16,13 @@ from smi_xds.xds.descriptors import reflection_pool
 _OLD: Final = "grpc.reflection.v1alpha"
 _NEW: Final = "grpc.reflection.v1"
 _NEW_FILE: Final = "grpc/reflection/v1/reflection.proto"
-_HEALTH: Final = "grpc.health.v1.Health"
-
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def reflection_handlers(*services: str) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Handlers that describe these services, health and reflection itself."""
+    """Handlers that describe these services, and reflection itself."""
     _describe_v1()
     packages = (_OLD, _NEW)
-    names = (*services, _HEALTH, *(f"{package}.ServerReflection" for package in packages))
+    names = (*services, *(f"{package}.ServerReflection" for package in packages))
     servicer = reflection.aio.ReflectionServicer(names, pool=reflection_pool(*names))
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -58,37 +53,3 @@ def _describe_v1() -> None:
             method.input_type = method.input_type.replace(f".{_OLD}.", f".{_NEW}.")
             method.output_type = method.output_type.replace(f".{_OLD}.", f".{_NEW}.")
         pool.AddSerializedFile(file.SerializeToString())
-
-
-class Health:
-    """grpc.health.v1: not serving until told otherwise."""
-
-    def __init__(self, *services: str) -> None:
-        self._services = ("", *services)
-        self._servicer = health.aio.HealthServicer()
-
-    async def not_serving(self) -> None:
-        """There is nothing to serve yet, or no longer."""
-        for service in self._services:
-            await self._servicer.set(service, _NOT_SERVING)
-
-    async def serving(self) -> None:
-        """Proxies may come."""
-        for service in self._services:
-            await self._servicer.set(service, _SERVING)
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        """What answers Check and Watch."""
-        methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                self._servicer.Check,
-                request_deserializer=health_pb2.HealthCheckRequest.FromString,
-                response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                self._servicer.Watch,
-                request_deserializer=health_pb2.HealthCheckRequest.FromString,
-                response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-            ),
-        }
-        return grpc.method_handlers_generic_handler(_HEALTH, methods)

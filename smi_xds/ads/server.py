@@ -16,7 +16,8 @@ import grpc
 import structlog
 
 from smi_xds.ads.cache import Cache
-from smi_xds.ads.reflection import Health, reflection_handlers
+from smi_xds.ads.health import HEALTH, Health
+from smi_xds.ads.reflection import reflection_handlers
 from smi_xds.ads.session import (
     Acked,
     Close,
@@ -112,26 +113,17 @@ async def listening(
     cache.observe(status)
     shared = Shared(cache, status, Bodies(identifier))
     server = grpc.aio.server(options=_OPTIONS)
-    health = Health(AGGREGATED)
-    await health.not_serving()
+    health = Health(status, AGGREGATED).handler()
     server.add_generic_rpc_handlers(
-        (_discovery_handler(shared), health.handler(), *reflection_handlers(AGGREGATED))
+        (_discovery_handler(shared), health, *reflection_handlers(AGGREGATED, HEALTH))
     )
     bound = _bind(server, host, port)
     await server.start()
     log.info("xds_listening", host=host, port=bound)
     try:
-        async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(_serve_when_ready(status, health), name="xds-health")
-            yield bound
-            waiting.cancel()
+        yield bound
     finally:
         await server.stop(grace=None)
-
-
-async def _serve_when_ready(status: Status, health: Health) -> None:
-    await status.published()
-    await health.serving()
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:

@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -294,24 +295,55 @@ async def test_serves_on_ipv6() -> None:
         assert names(await client.hear()) == ["a"]
 
 
-async def test_health_follows_the_first_round(served: Served) -> None:
-    """grpc.health.v1 says NOT_SERVING until there is something to serve."""
-
-    async with grpc.aio.insecure_channel(served.target) as channel:
-        check: Any = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
+@asynccontextmanager
+async def health(target: str, method: str) -> AsyncIterator[Callable[[str], Any]]:
+    """A method of the health service."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        kind = channel.unary_unary if method == "Check" else channel.unary_stream
+        call: Any = kind(
+            f"/grpc.health.v1.Health/{method}",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
+        yield lambda service: call(health_pb2.HealthCheckRequest(service=service))
 
-        async def state(service: str) -> int:
-            return int((await check(health_pb2.HealthCheckRequest(service=service))).status)
 
-        for service in ("", AGGREGATED):
-            assert await state(service) == health_pb2.HealthCheckResponse.NOT_SERVING
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.parametrize("service", ["", AGGREGATED])
+async def test_health_follows_the_first_round(served: Served, service: str) -> None:
+    """grpc.health.v1 says NOT_SERVING until there is something to serve."""
+    async with health(served.target, "Check") as check, health(served.target, "Watch") as watch:
+        watching = watch(service)
+        assert (await check(service)).status == NOT_SERVING
+        assert (await watching.read()).status == NOT_SERVING
+
         served.cache.publish({})
 
-        async def is_serving() -> bool:
-            return await state("") == await state(AGGREGATED) == 1
+        assert (await check(service)).status == SERVING
+        assert (await watching.read()).status == SERVING
+        watching.cancel()
+        again = watch(service)
+        assert (await again.read()).status == SERVING
+        again.cancel()
 
-        await eventually_async(is_serving)
+
+async def test_health_of_an_unknown_service(served: Served) -> None:
+    """As grpc.health.v1 demands: NOT_FOUND, or SERVICE_UNKNOWN for who watches."""
+    async with health(served.target, "Check") as check, health(served.target, "Watch") as watch:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await check("nonsense")
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        watching = watch("nonsense")
+        answer = await watching.read()
+        assert answer.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        watching.cancel()
+
+
+async def test_an_error_of_the_caller_leaves_as_it_is() -> None:
+    """What is raised inside the block is not wrapped on its way out."""
+    with pytest.raises(ZeroDivisionError):
+        async with serving():
+            raise ZeroDivisionError
