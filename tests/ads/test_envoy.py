@@ -10,6 +10,7 @@ import pytest
 
 from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import listening
+from smi_xds.ads.session import Session
 from smi_xds.ads.status import Status, StreamStatus, Sync
 from smi_xds.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
 from tests.ads.client import Served, serving
@@ -271,3 +272,40 @@ async def test_a_service_removed_while_the_server_was_away(is_delta: bool) -> No
     assert stats["cluster_manager.cluster_removed"] == 1
     if is_delta:  # a full state cannot keep what the server does not know
         assert set(seen.seen) == {"200 one", "200 two"}
+
+
+@BOTH
+async def test_w6_a_proxy_cut_off_while_it_warms_is_warm_at_once(
+    is_delta: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W6: it comes back asking for endpoints first, with the version it has, and waits for them."""
+    port, xds_port = free_port(), free_port()
+    rest = (endpoints("a", 1), listener("l", port), routes("l", "a"))
+    changed = served(cluster("a", timeout="3s"), *rest)
+    async with envoy(bootstrap(xds_port, is_delta=is_delta)) as proxy, asyncio.timeout(60):
+
+        async def warming() -> int:
+            stats = await proxy.stats("warming_clusters")
+            return stats["cluster_manager.warming_clusters"]
+
+        async def is_warm() -> bool:
+            return await warming() == 0
+
+        cache, status = Cache(), Status()
+        cache.publish(served(cluster("a"), *rest))
+        async with listening(cache, status, host="127.0.0.1", port=xds_port):
+            await eventually_async(lambda: status.streams, deadline=40)
+            await status.converged(quiet=QUIET)
+            with monkeypatch.context() as patch:
+                # A server that dies between the cluster and its endpoints.
+                patch.setattr(Session, "_warm", lambda _self, _response: None)
+                cache.publish(changed)
+                await eventually_async(warming)
+
+        cache, status = Cache(), Status()
+        cache.publish(changed)
+        async with listening(cache, status, host="127.0.0.1", port=xds_port):
+            await eventually_async(lambda: status.streams, deadline=40)
+            await eventually_async(is_warm, deadline=5, what="the cluster to be warm")
+            await status.converged(quiet=QUIET)
+            assert status.rounds[-1].converged_at is not None
