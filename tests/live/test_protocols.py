@@ -60,6 +60,7 @@ async def applications(workload: Workload, port: InboundPort) -> AsyncIterator[N
     """gRPC on 9090, WebSocket on 8081, the usual echo elsewhere."""
     if port.number == 9090:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        handler: grpc.RpcMethodHandler[bytes, bytes]
         handler = grpc.unary_unary_rpc_method_handler(_echo_call)
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("test.Echo", {"Reverse": handler}),)
@@ -101,6 +102,7 @@ async def test_every_protocol_passes(tmp_path: Path) -> None:
             f"{caller}:15001", options=[("grpc.default_authority", "server.test:9090")]
         )
         async with channel:
+            reverse: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
             reverse = channel.unary_unary("/test.Echo/Reverse")
             assert await reverse(b"stressed", timeout=10) == b"desserts"
 
