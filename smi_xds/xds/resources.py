@@ -57,9 +57,7 @@ class Resource:
     needs: frozenset[Need] = frozenset()
 
     @classmethod
-    def of(
-        cls, type_: TypeUrl, name: str, body: bytes, *, needs: Iterable[Need] = ()
-    ) -> Self:
+    def of(cls, type_: TypeUrl, name: str, body: bytes, *, needs: Iterable[Need] = ()) -> Self:
         """Wrap encoded bytes, versioned by their content."""
         version = content_version(body)
         return cls(name=name, type=type_, version=version, body=body, needs=frozenset(needs))
