@@ -169,5 +169,7 @@ async def _opened(config: ServeConfig) -> Sequence[Source]:
         # Half a second to import, and only for those who have an API server.
         from smi_xds.sources.kubernetes import KubernetesSource
 
-        sources.append(KubernetesSource(config.kubernetes))
+        api_server = KubernetesSource(config.kubernetes)
+        await api_server.open()
+        sources.append(api_server)
     return sources
