@@ -1,0 +1,171 @@
+"""What the API server's list and watch answers look like, and how they become events. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import msgspec
+
+from smi_xds.objects.parse import Ignored, JsonParser, MeshObject, Parsed, Refused
+from smi_xds.objects.store import Applied, Deleted, Event, Failed, Replaced
+from smi_xds.problems import Problem
+from smi_xds.values import ObjectRef
+
+
+class GoneError(Exception):
+    """The API server no longer has the version that was asked for: list again."""
+
+
+class AnswerError(Exception):
+    """The API server sent what cannot be understood, or an error in the midst of a watch."""
+
+
+class _PageMetadata(
+    msgspec.Struct, rename={"resource_version": "resourceVersion", "token": "continue"}
+):
+    resource_version: str = ""
+    token: str = ""
+
+
+class Page(msgspec.Struct):
+    """A part of a list; the objects are not looked into yet."""
+
+    metadata: _PageMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+class _Line(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _HeadMetadata(msgspec.Struct, rename="camel"):
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Head(msgspec.Struct):
+    metadata: _HeadMetadata
+
+
+class Status(msgspec.Struct):
+    """meta/v1 Status: how the API server says no."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+_page = msgspec.json.Decoder(Page)
+_line = msgspec.json.Decoder(_Line)
+_head = msgspec.json.Decoder(_Head)
+_status = msgspec.json.Decoder(Status)
+
+
+class LineSplitter:
+    """Puts lines together from chunks of bytes that end anywhere."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that this chunk completes."""
+        first, *others = chunk.split(b"\n")
+        self._rest.append(first)
+        if not others:
+            return []
+        lines = [b"".join(self._rest), *others]
+        self._rest = [lines.pop()]
+        return [line for line in lines if line]
+
+
+def page_from(body: bytes) -> Page:
+    """Read one part of a list; AnswerError where it is none."""
+    try:
+        return _page.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AnswerError(f"a list that cannot be read: {error}") from error
+
+
+def status_from(body: bytes) -> Status:
+    """Read why a request was refused, as far as it is told."""
+    try:
+        return _status.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Status()
+
+
+def replaced_from(items: Iterable[msgspec.Raw], parser: JsonParser) -> Replaced:
+    """All objects of a list, and the problems of those that cannot be read."""
+    objects: list[MeshObject] = []
+    problems: list[Problem] = []
+    for raw in items:
+        match parser.parse(raw):
+            case Parsed(it):
+                objects.append(it)
+            case Refused(problem):
+                problems.append(problem)
+            case Ignored():
+                pass
+    return Replaced(tuple(objects), tuple(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The events of some lines, and the version that a watch goes on from after them."""
+
+    events: tuple[Event, ...]
+    resource_version: str
+
+
+def batch_from(lines: Iterable[bytes], parser: JsonParser) -> Batch:
+    """Read lines of a watch; GoneError or AnswerError where one of them is an error."""
+    events: list[Event] = []
+    last: msgspec.Raw | None = None
+    for text in lines:
+        try:
+            line = _line.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise AnswerError(f"a watch line that cannot be read: {error}") from error
+        match line.type:
+            case "ADDED" | "MODIFIED":
+                events.append(_event(line.object, parser))
+            case "DELETED":
+                events.append(Deleted(_ref(line.object, parser)))
+            case "ERROR":
+                _raise(status_from(line.object))
+            case _:  # a bookmark: only its version counts
+                pass
+        last = line.object
+    version = _head_of(last).resource_version if last is not None else ""
+    return Batch(tuple(events), version)
+
+
+def _event(raw: msgspec.Raw, parser: JsonParser) -> Event:
+    match parser.parse(raw):
+        case Parsed(it):
+            return Applied(it)
+        case Refused(problem):
+            return Failed(problem)
+        case Ignored():
+            # It may have been one of ours before: a slice that lost its service's label.
+            return Deleted(_ref(raw, parser))
+
+
+def _ref(raw: msgspec.Raw, parser: JsonParser) -> ObjectRef:
+    head = _head_of(raw)
+    return ObjectRef(parser.form.kind, head.namespace, head.name)
+
+
+def _head_of(raw: msgspec.Raw) -> _HeadMetadata:
+    try:
+        return _head.decode(raw).metadata
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AnswerError(f"an object without metadata: {error}") from error
+
+
+def _raise(status: Status) -> None:
+    if status.code == HTTPStatus.GONE:
+        raise GoneError
+    raise AnswerError(f"{status.code} {status.reason}: {status.message}")

@@ -1,0 +1,222 @@
+"""`--kubernetes`: an API server as a source. The only module that knows kubernetes_asyncio.
+
+Of that library we take how to connect (kubeconfig, context, in-cluster, TLS, tokens) and its HTTP
+session; its generated models are fifty times slower than reading the bytes ourselves.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import NoReturn
+
+import aiohttp
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.client.rest import RESTClientObject
+from kubernetes_asyncio.config import (
+    ConfigException,
+    load_incluster_config,
+    load_kube_config,
+)
+
+from smi_xds.config import KubernetesConfig
+from smi_xds.objects.store import Origin, Sink, Synced
+from smi_xds.problems import SourceError
+from smi_xds.sources.kube_kinds import KINDS
+from smi_xds.sources.kube_watch import (
+    KUBERNETES,
+    Availability,
+    KindWatch,
+    RefusedError,
+    UnreachableError,
+)
+from smi_xds.sources.kube_wire import status_from
+
+# Seconds to connect, handshake included.
+CONNECT = 5.0
+
+
+class KubernetesSource:
+    """An API server, as a source of the store."""
+
+    name = KUBERNETES
+
+    def __init__(self, config: KubernetesConfig) -> None:
+        self._config = config
+        self._connection = Connection(config)
+
+    async def open(self) -> None:
+        """Read how to connect; SourceError where that cannot be. Whether it answers comes later."""
+        await self._connection.open()
+
+    async def run(self, sink: Sink) -> NoReturn:
+        """Say what the API server has, and again whenever that changes."""
+        availability = Availability(server=self._connection.server, sink=sink)
+        waiting: set[Origin] = set()
+
+        def on_answer(origin: Origin) -> None:
+            if origin in waiting:
+                waiting.discard(origin)
+                if not waiting:
+                    sink.apply(Origin(KUBERNETES), [Synced()])
+
+        watches = [
+            KindWatch(
+                kind,
+                namespace=namespace,
+                api=self._connection,
+                sink=sink,
+                availability=availability,
+                on_answer=on_answer,
+            )
+            for kind in KINDS
+            for namespace in self._config.namespaces or ("",)
+        ]
+        waiting.update(watch.origin for watch in watches)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for watch in watches:
+                    tasks.create_task(watch.run(), name=f"watch {watch.origin.part}")
+        finally:
+            await self._connection.close()
+        raise AssertionError("watches never end")
+
+
+class Connection:
+    """HTTP to one API server, with the credentials that a configuration leads to."""
+
+    def __init__(self, config: KubernetesConfig) -> None:
+        self._config = config
+        self._configuration = Configuration()
+        self._rest: RESTClientObject | None = None
+        self._renewing = False
+
+    @property
+    def server(self) -> str:
+        """Its URL."""
+        return str(self._configuration.host)
+
+    async def open(self) -> None:
+        """Read the configuration; SourceError where it is missing or makes no sense."""
+        configuration = await _configuration_from(self._config)
+        # One connection for each watch, and a watch takes all the time there is.
+        configuration.connection_pool_maxsize = 0
+        try:
+            rest = RESTClientObject(configuration)
+        except OSError as error:  # a certificate that is missing, or is none
+            raise SourceError(f"--kubernetes: the certificates cannot be read: {error}") from error
+        old, self._configuration, self._rest = self._rest, configuration, rest
+        if old is not None:
+            await old.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._rest is not None:
+            await self._rest.close()
+
+    async def renew(self) -> None:
+        """Read the configuration again: a token was rotated, a plug-in has a new one."""
+        if self._renewing:  # by another watch, which was refused as well
+            return
+        self._renewing = True
+        try:
+            await self.open()
+        finally:
+            self._renewing = False
+
+    @asynccontextmanager
+    async def get(
+        self, path: str, params: Mapping[str, str], *, silence: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The chunks of an answer; RefusedError or UnreachableError, also amid the chunks."""
+        response = await self._request(path, params, silence=silence)
+        try:
+            if response.status != HTTPStatus.OK:
+                raise await _refusal(response)
+            yield _chunks(response)
+        finally:
+            response.close()
+
+    async def _request(
+        self, path: str, params: Mapping[str, str], *, silence: float
+    ) -> aiohttp.ClientResponse:
+        assert self._rest is not None, "opened before"
+        rest, configuration = self._rest, self._configuration
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        try:
+            # May read the token of the service account again, which is rotated.
+            token = await configuration.auth_settings()
+            if "BearerToken" in token:
+                headers["Authorization"] = token["BearerToken"]["value"]
+            return await rest.pool_manager.get(
+                f"{configuration.host}{path}",
+                params=params,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),
+                proxy=rest.proxy,
+                proxy_headers=rest.proxy_headers,
+                server_hostname=rest.server_hostname,
+            )
+        except (aiohttp.ClientError, OSError, RuntimeError, ConfigException) as error:
+            # RuntimeError: the session was closed meanwhile, as the credentials were renewed.
+            raise UnreachableError(_reason(error)) from error
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, OSError) as error:
+        raise UnreachableError(_reason(error)) from error
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> RefusedError:
+    try:
+        # A Status is small; a proxy on the way may answer with a page of any size.
+        body = await response.content.read(64 * 1024)
+    except (aiohttp.ClientError, OSError):
+        body = b""
+    said = status_from(body).message or response.reason or ""
+    return RefusedError(response.status, " ".join(said.split())[:500])
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no answer in time"
+
+
+async def _configuration_from(config: KubernetesConfig) -> Configuration:
+    configuration = Configuration()
+    if config.in_cluster:
+        try:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # theirs
+        except (ConfigException, OSError) as error:
+            raise SourceError(
+                f"--in-cluster: this is no pod with a service account: {error}"
+            ) from error
+        return configuration
+    paths = config.kubeconfig or ""
+    _check_there(paths)
+    try:
+        await load_kube_config(
+            config_file=paths,
+            context=config.context,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+    except Exception as error:  # the library lets anything through that a bad file leads to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        context = f", context {config.context}" if config.context else ""
+        raise SourceError(
+            f"kubeconfig {paths}{context} cannot be used: {reason}; "
+            "see what kubectl config get-contexts says of it"
+        ) from error
+    return configuration
+
+
+def _check_there(paths: str) -> None:
+    """Several may be given as in KUBECONFIG, of which one is enough."""
+    if not any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path):
+        raise SourceError(f"kubeconfig {paths} does not exist: give --kubeconfig FILE")

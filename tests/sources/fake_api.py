@@ -1,0 +1,149 @@
+"""An API server of a few lines, which does at its caller's word what a real one does rarely."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from smi_xds.config import KubernetesConfig
+
+CUT, END = b"cut", b"end"
+
+
+@dataclass
+class FakeApi:
+    """Lists by path, each object by name; what watches were asked, and how to disturb them."""
+
+    objects: defaultdict[str, dict[str, dict[str, Any]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    refusals: dict[str, int] = field(default_factory=dict)
+    """Paths (or, with `?watch`, their watches) that are refused, and with which status."""
+    tokens: set[str] = field(default_factory=set)
+    """The tokens that are accepted; empty for any."""
+    page: int = 500
+    version: int = 1
+    oldest: int = 0
+    """Watches and pages of older versions are gone."""
+    requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+    history: list[tuple[int, str, bytes]] = field(default_factory=list)
+    watches: dict[str, list[asyncio.Queue[bytes]]] = field(default_factory=dict)
+    port: int = 0
+
+    def put(self, path: str, name: str, **fields: Any) -> None:
+        """Create or change an object, and tell those who watch."""
+        kind = "MODIFIED" if name in self.objects[path] else "ADDED"
+        self.version += 1
+        metadata = {"name": name, "namespace": "shop", "resourceVersion": str(self.version)}
+        it = {"metadata": metadata | fields.pop("metadata", {}), **fields}
+        self.objects[path][name] = it
+        self._tell(path, {"type": kind, "object": it})
+
+    def remove(self, path: str, name: str) -> None:
+        """Delete an object, and tell those who watch."""
+        self.version += 1
+        it = self.objects[path].pop(name)
+        it["metadata"]["resourceVersion"] = str(self.version)
+        self._tell(path, {"type": "DELETED", "object": it})
+
+    def send(self, path: str, line: object) -> None:
+        """Send a line to the watches of a path; bytes are sent as they are."""
+        raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
+        for queue in self.watches.get(path, ()):
+            queue.put_nowait(raw)
+
+    def _tell(self, path: str, line: object) -> None:
+        raw = json.dumps(line).encode() + b"\n"
+        self.history.append((self.version, path, raw))
+        self.send(path, raw)
+
+    def asked(self, path: str, *, watch: bool) -> list[Mapping[str, str]]:
+        """The parameters of all lists, or watches, of a path."""
+        return [
+            params
+            for asked, params in self.requests
+            if asked == path and ("watch" in params) == watch
+        ]
+
+    @asynccontextmanager
+    async def running(self, port: int = 0) -> AsyncIterator[None]:
+        """Serve until the end of the block, on the same port as before."""
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self._answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.01)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            yield
+        finally:
+            for path in self.watches:
+                self.send(path, CUT)
+            await runner.cleanup()
+
+    def config(
+        self, folder: Path, *, token: str = "t", namespaces: tuple[str, ...] = ()
+    ) -> KubernetesConfig:
+        """A kubeconfig that leads here."""
+        config = {
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        (folder / "kubeconfig").write_text(json.dumps(config))
+        return KubernetesConfig(kubeconfig=str(folder / "kubeconfig"), namespaces=namespaces)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path, params = request.path, dict(request.query)
+        self.requests.append((path, params))
+        watch = "?watch" if "watch" in params else ""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.tokens and token not in self.tokens:
+            return _status(401, "no such token")
+        if status := self.refusals.get(path + watch) or self.refusals.get("*"):
+            return _status(status, "refused by the test")
+        if watch:
+            if int(params["resourceVersion"]) < self.oldest:
+                return _status(410, "too old")
+            return await self._watch(request, path)
+        return self._list(path, params)
+
+    def _list(self, path: str, params: Mapping[str, str]) -> web.StreamResponse:
+        start, _, version = params.get("continue", f"0:{self.version}").partition(":")
+        if int(version) < self.oldest:
+            return _status(410, "continue token too old")
+        end = int(start) + min(self.page, int(params["limit"]))
+        items = list(self.objects[path].values())
+        token = f"{end}:{version}" if end < len(items) else ""
+        metadata = {"resourceVersion": version, "continue": token}
+        return web.json_response({"metadata": metadata, "items": items[int(start) : end]})
+
+    async def _watch(self, request: web.Request, path: str) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
+        for version, changed, line in self.history:
+            if changed == path and version > int(request.query["resourceVersion"]):
+                queue.put_nowait(line)
+        self.watches.setdefault(path, []).append(queue)
+        try:
+            while (line := await queue.get()) not in {CUT, END}:
+                await response.write(line)
+        finally:
+            self.watches[path].remove(queue)
+        if line == CUT and request.transport:
+            request.transport.abort()
+        return response
+
+
+def _status(code: int, message: str) -> web.StreamResponse:
+    body = {"kind": "Status", "code": code, "message": message}
+    return web.json_response(body, status=code)
