@@ -5,8 +5,13 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.kube.plugin"]
+
+# A busy machine is slow, not wrong.
+settings.register_profile("smi-xds", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("smi-xds")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

@@ -95,7 +95,7 @@ def tcp_service(name: str, *targets: int) -> Service:
     port = ServicePort(
         number=5432,
         protocol=Protocol.TCP,
-        targets=tuple(Target(identity=None, port=port, access=None) for port in targets),
+        targets=tuple(Target(identity=None, port=port, access=None, mtls=None) for port in targets),
     )
     return Service(service=ServiceRef(NS, name), ports=(port,))
 

@@ -110,9 +110,9 @@ def test_the_endpoints_of_a_port_with_their_identities() -> None:
         ),
         identities=(spiffe("a"), spiffe("b")),
         targets=(
-            Target(identity=None, port=8080, access=None),
-            Target(identity=spiffe("a"), port=8080, access=Mode.STRICT),
-            Target(identity=spiffe("b"), port=8080, access=Mode.PERMISSIVE),
+            Target(identity=None, port=8080, access=None, mtls=None),
+            Target(identity=spiffe("a"), port=8080, access=Mode.STRICT, mtls=Mode.STRICT),
+            Target(identity=spiffe("b"), port=8080, access=Mode.PERMISSIVE, mtls=Mode.STRICT),
         ),
     )
     assert found.port(81) is None
@@ -174,7 +174,7 @@ def test_addresses_without_a_pod_are_outside_the_mesh() -> None:
     endpoint = SliceEndpoint(addresses=("192.0.2.1",), zone="z1")
     port = port_of(build(mk_service("web"), mk_slice(endpoint)))
     assert port.endpoints == (Endpoint(address="192.0.2.1", port=8080, zone="z1"),)
-    assert port.targets == (Target(identity=None, port=8080, access=None),)
+    assert port.targets == (Target(identity=None, port=8080, access=None, mtls=None),)
 
 
 def test_an_endpoint_waits_for_its_pod() -> None:
