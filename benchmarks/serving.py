@@ -1,6 +1,7 @@
 """How long a user waits: from a saved file to the last Envoy, and from the start to an answer."""
 
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
@@ -95,17 +96,16 @@ def _serving(state: Path) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        line = next(line for line in process.stderr if '"xds_listening"' in line)
-        port = line.split('"port": ')[1].split(",")[0].rstrip("}")
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        # The last line of its start; asking before would take the processor that it starts on.
+        line = next(line for line in process.stderr if '"serving"' in line)
+        with grpc.insecure_channel(json.loads(line)["xds_address"]) as channel:
             check = channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
                 request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
                 response_deserializer=health_pb2.HealthCheckResponse.FromString,
             )
             serving = health_pb2.HealthCheckResponse.SERVING
-            while check(health_pb2.HealthCheckRequest(), timeout=30).status != serving:
-                pass
+            assert check(health_pb2.HealthCheckRequest(), timeout=30).status == serving
         yield process
     finally:
         process.terminate()
