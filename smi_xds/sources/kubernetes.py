@@ -137,7 +137,7 @@ class Connection:
                 raise await _refusal(response)
             yield _chunks(response)
         finally:
-            response.close()
+            _drop(response)
 
     async def _request(
         self, path: str, params: Mapping[str, str], *, silence: float
@@ -171,6 +171,14 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield chunk
     except (aiohttp.ClientError, OSError) as error:
         raise UnreachableError(_reason(error)) from error
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """Let go of the connection, at once where the answer is not over: a watch has no end."""
+    if response.connection is not None and response.connection.transport is not None:
+        # Closing politely would wait for the peer, over TLS, while the loop may be ending.
+        response.connection.transport.abort()
+    response.close()
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> RefusedError:

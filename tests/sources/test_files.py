@@ -2,16 +2,17 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from smi_xds.objects.store import Event, Origin, Replaced, Store
+from smi_xds.objects.store import Event, Origin, Replaced
 from smi_xds.problems import ProblemCode, SourceError
 from smi_xds.sources import watcher as watcher_module
-from smi_xds.sources.files import FILES, FilesSource, read_folders
+from smi_xds.sources.files import FilesSource, read_folders
+from tests.sources.recorder import Recorder, running, running_into
 from tests.support.wait import eventually_async
 
 
@@ -21,36 +22,9 @@ def account(*names: str) -> str:
     )
 
 
-class Recorder:
-    """A sink that keeps a store and every picture that it gave."""
-
-    def __init__(self) -> None:
-        self.store = Store([FILES])
-        self.pictures: list[set[str]] = []
-
-    def apply(self, origin: Origin, events: Sequence[Event], /) -> None:
-        for event in events:
-            self.store.apply(origin, event)
-        self.pictures.append(self.names)
-
-    @property
-    def names(self) -> set[str]:
-        return {ref.name for ref in self.store.objects().accounts}
-
-    @property
-    def codes(self) -> list[ProblemCode]:
-        return [problem.code for problem in self.store.objects().problems]
-
-
-@asynccontextmanager
-async def running(*roots: Path) -> AsyncIterator[Recorder]:
+def watching(*roots: Path) -> AbstractAsyncContextManager[Recorder]:
     """Run a source until the end of the block."""
-    source, sink = FilesSource(roots), Recorder()
-    await source.open()
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(source.run(sink))
-        yield sink
-        task.cancel()
+    return running(FilesSource(roots))
 
 
 def test_reading_once(tmp_path: Path) -> None:
@@ -73,23 +47,23 @@ async def test_a_missing_folder(tmp_path: Path) -> None:
 async def test_what_is_there_and_what_is_saved(tmp_path: Path) -> None:
     """What the folder holds is synced first; each save in any folder below follows."""
     (tmp_path / "a.yaml").write_text(account("a"))
-    async with running(tmp_path) as sink:
-        await eventually_async(lambda: sink.store.synced)
-        assert sink.names == {"a"}
+    async with watching(tmp_path) as sink:
+        await eventually_async(sink.is_synced)
+        assert sink.accounts == {"a"}
 
         (tmp_path / "in/deep").mkdir(parents=True)
         (tmp_path / "in/deep/b.yaml").write_text(account("b"))
-        await eventually_async(lambda: sink.names == {"a", "b"})
+        await eventually_async(lambda: sink.accounts == {"a", "b"})
 
         (tmp_path / "a.yaml").unlink()
-        await eventually_async(lambda: sink.names == {"b"})
+        await eventually_async(lambda: sink.accounts == {"b"})
 
 
 async def test_many_saves(tmp_path: Path) -> None:
     """Saves in quick succession end with the last one, and nothing ever blinks."""
     path = tmp_path / "a.yaml"
     path.write_text(account("a"))
-    async with running(tmp_path) as sink:
+    async with watching(tmp_path) as sink:
         for i in range(60):
             if i % 2:
                 path.write_text(account("a", f"b{i}"))
@@ -97,7 +71,7 @@ async def test_many_saves(tmp_path: Path) -> None:
                 (tmp_path / ".new").write_text(account("a", f"b{i}"))
                 (tmp_path / ".new").rename(path)
             await asyncio.sleep(0.001)  # other phases of the watcher, not a wait
-        await eventually_async(lambda: sink.names == {"a", "b59"})
+        await eventually_async(lambda: sink.accounts == {"a", "b59"})
 
     assert all("a" in picture for picture in sink.pictures)
 
@@ -107,19 +81,19 @@ async def test_a_folder_that_comes_back(tmp_path: Path) -> None:
     top = tmp_path / "objects"
     top.mkdir()
     (top / "a.yaml").write_text(account("a"))
-    async with running(top) as sink:
-        await eventually_async(lambda: sink.store.synced)
+    async with watching(top) as sink:
+        await eventually_async(sink.is_synced)
 
         shutil.rmtree(top)
         await eventually_async(lambda: sink.codes == [ProblemCode.UNREADABLE_FILE])
-        assert sink.names == {"a"}
+        assert sink.accounts == {"a"}
 
         top.mkdir()
         (top / "b.yaml").write_text(account("b"))
-        await eventually_async(lambda: sink.names == {"b"} and not sink.codes)
+        await eventually_async(lambda: sink.accounts == {"b"} and not sink.codes)
 
         (top / "c.yaml").write_text(account("c"))
-        await eventually_async(lambda: sink.names == {"b", "c"})
+        await eventually_async(lambda: sink.accounts == {"b", "c"})
 
 
 async def test_without_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,10 +103,10 @@ async def test_without_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(watcher_module, "RustNotify", refuse)
-    async with running(tmp_path) as sink:
+    async with watching(tmp_path) as sink:
         (tmp_path / "a.yaml").write_text(account("a"))
 
-        await eventually_async(lambda: sink.names == {"a"})
+        await eventually_async(lambda: sink.accounts == {"a"})
 
 
 async def test_links_to_elsewhere(tmp_path: Path) -> None:
@@ -140,21 +114,21 @@ async def test_links_to_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "watched").mkdir()
     (tmp_path / "a.yaml").write_text(account("a"))
     (tmp_path / "watched/a.yaml").symlink_to(tmp_path / "a.yaml")
-    async with running(tmp_path / "watched") as sink:
-        await eventually_async(lambda: sink.names == {"a"})
+    async with watching(tmp_path / "watched") as sink:
+        await eventually_async(lambda: sink.accounts == {"a"})
 
         (tmp_path / "a.yaml").write_text(account("a", "b"))
-        await eventually_async(lambda: sink.names == {"a", "b"})
+        await eventually_async(lambda: sink.accounts == {"a", "b"})
 
 
 async def test_relative_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder may be given relative to where the program runs, also a single file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text(account("a"))
-    async with running(Path("a.yaml"), Path()) as sink:
+    async with watching(Path("a.yaml"), Path()) as sink:
         (tmp_path / "a.yaml").write_text(account("b"))
 
-        await eventually_async(lambda: sink.names == {"b"})
+        await eventually_async(lambda: sink.accounts == {"b"})
 
 
 async def test_a_round_is_one_event(tmp_path: Path) -> None:
@@ -168,12 +142,10 @@ async def test_a_round_is_one_event(tmp_path: Path) -> None:
 
     source = FilesSource([tmp_path])
     await source.open()
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(source.run(Sink()))
+    async with running_into(source, Sink()):
         await eventually_async(lambda: seen)
         (tmp_path / "a.yaml").write_text(account("a", "b", "c"))
         await eventually_async(lambda: len(seen) > 1)
-        task.cancel()
 
     (event,) = seen[1]
     assert isinstance(event, Replaced)

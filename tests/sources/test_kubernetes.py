@@ -2,59 +2,26 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from smi_xds.config import KubernetesConfig
-from smi_xds.objects.store import Event, Origin, Store
-from smi_xds.objects.views import Objects
 from smi_xds.problems import ProblemCode, SourceError
 from smi_xds.sources import kube_watch
 from smi_xds.sources.kube_kinds import KINDS
-from smi_xds.sources.kube_watch import KUBERNETES
 from smi_xds.sources.kubernetes import KubernetesSource
 from smi_xds.values import ServiceAccountRef
 from tests.sources.fake_api import CUT, END, FakeApi
+from tests.sources.recorder import Recorder, running
 from tests.support.wait import eventually_async
 
 ACCOUNTS = "/api/v1/serviceaccounts"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 SPLITS = "/apis/split.smi-spec.io/v1alpha4/trafficsplits"
-
-
-class Recorder:
-    """A sink that keeps a store and how often it was told of an outage."""
-
-    def __init__(self) -> None:
-        self.store = Store([KUBERNETES])
-        self.pictures: list[set[str]] = []
-
-    def apply(self, origin: Origin, events: Sequence[Event], /) -> None:
-        for event in events:
-            self.store.apply(origin, event)
-        self.pictures.append(self.accounts)
-
-    def has(self, account: str) -> bool:
-        return account in self.accounts
-
-    def is_synced(self) -> bool:
-        return self.store.synced
-
-    @property
-    def objects(self) -> Objects:
-        return self.store.objects()
-
-    @property
-    def accounts(self) -> set[str]:
-        return {ref.name for ref in self.store.objects().accounts}
-
-    @property
-    def codes(self) -> list[ProblemCode]:
-        return [problem.code for problem in self.store.objects().problems]
 
 
 @pytest.fixture(autouse=True)
@@ -66,15 +33,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kube_watch, "LONGEST_PAUSE", 0.1)
 
 
-@asynccontextmanager
-async def watching(config: KubernetesConfig) -> AsyncIterator[Recorder]:
+def watching(config: KubernetesConfig) -> AbstractAsyncContextManager[Recorder]:
     """Run a source until the end of the block."""
-    source, sink = KubernetesSource(config), Recorder()
-    await source.open()
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(source.run(sink))
-        yield sink
-        task.cancel()
+    return running(KubernetesSource(config))
 
 
 @pytest.fixture
