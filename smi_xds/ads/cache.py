@@ -3,7 +3,7 @@
 A value, not a queue: a stream that was busy while three rounds were published sees the last one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -26,8 +26,8 @@ class Watcher(Protocol):
 class Observer(Protocol):
     """Who keeps account of rounds."""
 
-    def round_begins(self, number: int) -> None:
-        """Streams are about to be told."""
+    def round_begins(self, number: int, since: float | None = None) -> None:
+        """Streams are about to be told of changes since that time."""
 
     def round_published(self, number: int) -> None:
         """All that are concerned have been told."""
@@ -51,26 +51,41 @@ class Cache:
         """Whether there was a first complete picture."""
         return self.round > 0
 
-    def publish(self, snapshot: Mapping[str, ResourceSet]) -> int:
+    def publish(self, snapshot: Mapping[str, ResourceSet], *, since: float | None = None) -> int:
         """
         Replace the whole picture; only streams whose set is another object are told.
 
-        A node that is missing gets an empty set. Returns the number of the round.
+        A node that is missing gets an empty set. `since` is when the first of the changes was
+        seen, by the clock of the observers. Returns the number of the round.
         """
+        return self._round(snapshot, self._watchers, since)
+
+    def publish_for(self, node: str, snapshot: Mapping[str, ResourceSet]) -> int:
+        """Do the same where only the set of this node is another."""
+        return self._round(snapshot, (node,), None)
+
+    def _round(
+        self, snapshot: Mapping[str, ResourceSet], nodes: Iterable[str], since: float | None
+    ) -> int:
         self.round += 1
         self._snapshot = snapshot
         self.memo.rotate()
         for observer in self._observers:
-            observer.round_begins(self.round)
-        for node, watchers in self._watchers.items():
+            observer.round_begins(self.round, since)
+        for node in nodes:
             resources = snapshot.get(node)
             latest = EMPTY if resources is None else resources
-            for watcher in watchers:
+            for watcher in self._watchers.get(node, ()):
                 if watcher.resources is not latest:
                     watcher.changed(latest, is_known=resources is not None)
         for observer in self._observers:
             observer.round_published(self.round)
         return self.round
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """The nodes that anything is configured for."""
+        return self._snapshot.keys()
 
     def get(self, node: str) -> ResourceSet | None:
         """The resources of a node, None where it is not known."""

@@ -7,9 +7,10 @@ requests come before pushes. The session's methods do not await, so both may cal
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import grpc
@@ -17,6 +18,7 @@ import structlog
 
 from smi_xds.ads.cache import Cache
 from smi_xds.ads.health import HEALTH, Health
+from smi_xds.ads.meters import GRPC_LIMIT
 from smi_xds.ads.reflection import reflection_handlers
 from smi_xds.ads.session import (
     Acked,
@@ -54,6 +56,8 @@ _OPTIONS: Final = (
     # Clients may ask as well; more often than this is abuse.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
+
+_NO_SERVICES: Final[Mapping[str, grpc.GenericRpcHandler]] = MappingProxyType({})
 
 _NOT_READY: Final = Close(Refusal.UNAVAILABLE, "nothing to serve yet: the first sync is under way")
 
@@ -102,20 +106,28 @@ class Shared:
 
 @asynccontextmanager
 async def listening(
-    cache: Cache, status: Status, *, host: str, port: int, identifier: str = "smi-xds"
+    cache: Cache,
+    status: Status,
+    *,
+    host: str,
+    port: int,
+    identifier: str = "smi-xds",
+    services: Mapping[str, grpc.GenericRpcHandler] = _NO_SERVICES,
 ) -> AsyncIterator[int]:
     """
     Serve xDS, reflection and health while the block runs; yields the port.
 
     Port 0 takes a free one. Until the first `cache.publish` streams are refused with UNAVAILABLE.
-    `identifier` names this server in every response (E5).
+    `identifier` names this server in every response (E5). `services` are more that it is to serve,
+    by their full names; protobuf's default pool describes them.
     """
     cache.observe(status)
     shared = Shared(cache, status, Bodies(identifier))
     server = grpc.aio.server(options=_OPTIONS)
-    health = Health(status, AGGREGATED).handler()
+    health = Health(status, AGGREGATED, *services).handler()
+    described = reflection_handlers(AGGREGATED, HEALTH, *services)
     server.add_generic_rpc_handlers(
-        (_discovery_handler(shared), health, *reflection_handlers(AGGREGATED, HEALTH))
+        (_discovery_handler(shared), health, *services.values(), *described)
     )
     bound = _bind(server, host, port)
     await server.start()
@@ -165,6 +177,7 @@ async def _serve(dialect: Dialect[R, S], shared: Shared, context: Context) -> No
     close = await _converse(dialect, shared, context)
     if close is not None:
         # Outside of any TaskGroup, which would wrap it and make gRPC report UNKNOWN.
+        shared.status.refused(close)
         log.info("stream_refused", peer=context.peer(), code=close.code, reason=close.text)
         await context.abort(grpc.StatusCode[close.code], close.text)
 
@@ -196,6 +209,7 @@ class _Stream(Generic[R, S]):
         "_close",
         "_context",
         "_dialect",
+        "_due_since",
         "_is_open",
         "_loop",
         "_node",
@@ -221,6 +235,7 @@ class _Stream(Generic[R, S]):
         )
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._due_since = 0.0
         self._is_open = True
         self._close: Close | None = None
 
@@ -273,6 +288,8 @@ class _Stream(Generic[R, S]):
         event = self._dialect.receive(self._session, request, self._loop.time())
         if event is not None:
             self._note(event)
+        if self._close is None:
+            self._status.of(request.type)  # asked for, whether or not there is anything to send
         if self._session.is_due:
             self._shared.status.fell_behind(self._status)
             self._wake()
@@ -294,8 +311,8 @@ class _Stream(Generic[R, S]):
                     version=response.version,
                     error=text[:500],
                 )
-            case Stale(type_, _):
-                status.stale(stream, type_)
+            case Stale():
+                status.stale(stream, event)
             case Close():
                 self._close = event
 
@@ -303,20 +320,32 @@ class _Stream(Generic[R, S]):
 
     async def _write(self) -> None:
         session, status = self._session, self._shared.status
+        meters = status.meters
         while self._is_open and self._close is None:
-            response = session.next(self._loop.time())
+            response = session.next(now := self._loop.time())
             if response is None:
+                self._due_since = 0.0
                 if session.is_settled:
                     status.settled(self._status)
                 await self._sleep()
                 continue
+            meters.queue.observe(now - (self._due_since or now))
             await self._context.write(self._joined(response))
+            meters.send.observe(self._loop.time() - now)
             del response  # shared, but not for the time that we sleep
 
     def _joined(self, response: Response) -> bytes:
         """Its bytes, noted as sent before they are written: the answer may be faster."""
         body = self._shared.bodies.get(response, self._dialect.join)
         self._shared.status.sent(self._status, response, len(body))
+        if len(body) > GRPC_LIMIT:
+            log.warning(
+                "response_oversized",
+                node=self._node.id,
+                type=response.type,
+                bytes=len(body),
+                message="gRPC's own clients refuse more than 4 MiB unless told otherwise",
+            )
         return body
 
     async def _sleep(self) -> None:
@@ -332,5 +361,7 @@ class _Stream(Generic[R, S]):
                 timer.cancel()
 
     def _wake(self) -> None:
+        if not self._due_since:
+            self._due_since = self._loop.time()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

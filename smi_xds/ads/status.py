@@ -8,12 +8,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
 from typing import Final
 
-from smi_xds.ads.session import Acked, Node, Rejected, Response
+from smi_xds.ads.feed import Feed, Happening, Kind
+from smi_xds.ads.meters import GRPC_LIMIT, Meters, type_label
+from smi_xds.ads.session import Acked, Close, Node, Rejected, Response, Stale
 from smi_xds.values import TypeUrl
 
 _ROUNDS: Final = 256  # at a round every 5 ms that is more than a second of history
@@ -49,6 +51,8 @@ class TypeStatus:
     """What stays refused."""
     responses: int = 0
     bytes: int = 0
+    last_bytes: int = 0
+    """Of the last response."""
     acks: int = 0
     nacks: int = 0
     stale: int = 0
@@ -99,6 +103,8 @@ class Round:
     """One publication."""
 
     number: int
+    since: float
+    """When the first change that it brings was seen."""
     published_at: float
     waiting: int
     """Streams that have not acknowledged it."""
@@ -114,10 +120,12 @@ class Status:
     def __init__(
         self,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
+        self.meters = Meters()
+        self.feed = Feed()
         self._wall_clock = wall_clock
         self.streams: dict[int, StreamStatus] = {}
         self.rounds: deque[Round] = deque(maxlen=_ROUNDS)
@@ -130,10 +138,16 @@ class Status:
 
     # ------------------------------------------------------------------ rounds
 
-    def round_begins(self, number: int) -> None:
+    def round_begins(self, number: int, since: float | None = None) -> None:
         """Streams are about to be told; those that are behind already are behind with this, too."""
-        behind = self._behind
-        begun = Round(number=number, published_at=self.clock(), waiting=behind, streams=behind)
+        behind, now = self._behind, self.clock()
+        begun = Round(
+            number=number,
+            since=now if since is None else since,
+            published_at=now,
+            waiting=behind,
+            streams=behind,
+        )
         self.rounds.append(begun)
 
     def round_published(self, number: int) -> None:
@@ -145,6 +159,9 @@ class Status:
         if not self._behind:
             self._calm.set()
         self._published.set()
+        if self.feed.is_watched:
+            now = self._wall_clock()
+            self.feed.tell(Happening(kind=Kind.ROUND_PUBLISHED, at=now, round=number))
 
     async def published(self) -> None:
         """Wait until there was a first round."""
@@ -182,12 +199,18 @@ class Status:
         )
         self.streams[stream.number] = stream
         self.fell_behind(stream)
+        self._tell(Kind.CONNECTED, stream)
         return stream
 
     def closed(self, stream: StreamStatus) -> None:
         """The stream ended; nothing is awaited from it any more."""
         self.settled(stream)
         del self.streams[stream.number]
+        self._tell(Kind.DISCONNECTED, stream)
+
+    def refused(self, close: Close) -> None:
+        """A stream is refused, or ended because it broke the protocol."""
+        self.meters.rejected.add(close.code.value)
 
     def changed(self, stream: StreamStatus, *, is_known: bool, is_due: bool) -> None:
         """There are other resources for it."""
@@ -220,6 +243,7 @@ class Status:
             each.waiting -= 1
             if not each.waiting:
                 each.converged_at = self.clock()
+                self.meters.convergence.observe(each.converged_at - each.since)
         stream.behind_since = 0
         self._behind -= 1
         if not self._behind:
@@ -234,6 +258,13 @@ class Status:
         status.sent_at = self.clock()
         status.responses += 1
         status.bytes += size
+        status.last_bytes = size
+        label = type_label(response.type)
+        self.meters.pushes.add(label)
+        self.meters.config_bytes.observe(size, label)
+        if size > GRPC_LIMIT:
+            self.meters.oversized.add(label)
+        self._tell(Kind.SENT, stream, response, size=size)
 
     def acked(self, stream: StreamStatus, event: Acked) -> None:
         """It was applied."""
@@ -242,9 +273,11 @@ class Status:
         status.nonce_acked, status.version_acked = response.nonce, response.version
         status.acked_at = self.answered_at = self.clock()
         status.acks += 1
+        self.meters.acks.add(type_label(response.type))
         status.refused = event.refused
         if not event.refused:
             status.error = ""
+        self._tell(Kind.ACKED, stream, response)
 
     def nacked(self, stream: StreamStatus, event: Rejected) -> None:
         """It was refused, at least in part."""
@@ -255,7 +288,54 @@ class Status:
         status.nacks += 1
         status.refused = event.refused
         status.error = text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
+        self.meters.nacks.add(type_label(response.type))
+        self._tell(Kind.NACKED, stream, response, error=status.error)
 
-    def stale(self, stream: StreamStatus, type_: TypeUrl) -> None:
+    def stale(self, stream: StreamStatus, event: Stale) -> None:
         """It answered something older."""
-        stream.of(type_).stale += 1
+        stream.of(event.type).stale += 1
+        self.meters.stale.add(type_label(event.type))
+        if self.feed.is_watched:
+            self.feed.tell(
+                replace(
+                    self._happening(Kind.STALE_NONCE, stream), type=event.type, nonce=event.nonce
+                )
+            )
+
+    # ------------------------------------------------------------------ for those who look
+
+    def wall_time(self, at: float) -> float:
+        """A time of `clock` by the wall clock."""
+        return self._wall_clock() - (self.clock() - at)
+
+    def _tell(
+        self,
+        kind: Kind,
+        stream: StreamStatus,
+        response: Response | None = None,
+        *,
+        error: str = "",
+        size: int = 0,
+    ) -> None:
+        if not self.feed.is_watched:
+            return
+        happening = self._happening(kind, stream)
+        if response is not None:
+            happening = replace(
+                happening,
+                type=response.type,
+                nonce=response.nonce,
+                version=response.version,
+                error=error,
+                size=size,
+            )
+        self.feed.tell(happening)
+
+    def _happening(self, kind: Kind, stream: StreamStatus) -> Happening:
+        return Happening(
+            kind=kind,
+            at=self._wall_clock(),
+            round=self.rounds[-1].number if self.rounds else 0,
+            node=stream.node.id,
+            stream=stream.number,
+        )

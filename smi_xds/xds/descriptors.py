@@ -38,8 +38,9 @@ from smi_xds.xds.services import DISCOVERY, SERVICES, discovery_package
 _IMPORTED: Final = (core, rpc)
 _STANDARD: Final = (any_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 
-# What brings files of its own: the standard types, and gRPC's health and reflection services.
-_FOREIGN: Final = ("google.protobuf.", "grpc.")
+# What brings files of its own: the standard types, gRPC's health and reflection services, and
+# our own services.
+_FOREIGN: Final = ("google.protobuf.", "grpc.", "smi_xds.")
 
 # Where the class name of an enum does not tell its full name: betterproto2 writes `PassTLVs` as
 # `PassTlVs`, and some enums that stand alone look as if they were nested.

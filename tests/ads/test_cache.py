@@ -78,7 +78,7 @@ def test_observers_frame_a_round() -> None:
     cache, seen = Cache(), list[str]()
 
     class Observer:
-        def round_begins(self, number: int) -> None:
+        def round_begins(self, number: int, _since: float | None = None) -> None:
             seen.append(f"begins {number}")
 
         def round_published(self, number: int) -> None:

@@ -198,6 +198,10 @@ async def test_a_stream_that_never_reads_holds_up_nobody(served: Served) -> None
     served.cache.publish(picture(0))  # type: ignore[arg-type]  # ResourceSets
     async with stream(served.target, node=slow_node) as slow, stream(served.target) as client:
         await slow.ask(CLUSTER)
+        # Its first response is on its way, or it would begin with a later round.
+        await eventually_async(
+            lambda: any(each.types[CLUSTER].responses for each in served.status.streams.values())
+        )
         await client.ask(CLUSTER)
         for number in range(1, 20):
             await client.answer(await client.hear())

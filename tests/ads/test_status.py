@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from smi_xds.ads.session import Acked, Node, Rejected, Response
+from smi_xds.ads.session import Acked, Node, Rejected, Response, Stale
 from smi_xds.ads.session.pictures import Picture
 from smi_xds.ads.status import Status, StreamStatus, Sync, TypeStatus
 from smi_xds.xds.resources import CLUSTER
@@ -67,7 +67,7 @@ async def is_converged(status: Status) -> bool:
 def test_a_type_goes_through_its_states(status: Status, clock: Clock) -> None:
     """Idle, stale while unanswered, synced, stale, NACKED with text, synced without."""
     stream = opened(status)
-    status.stale(stream, CLUSTER)
+    status.stale(stream, Stale(CLUSTER, "0"))
     clusters = stream.types[CLUSTER]
     seen = [clusters.sync]
     status.sent(stream, response(1), 100)
@@ -94,6 +94,7 @@ def test_a_type_goes_through_its_states(status: Status, clock: Clock) -> None:
         refused=frozenset({"x"}),
         responses=2,
         bytes=150,
+        last_bytes=50,
         acks=1,
         nacks=1,
         stale=1,
