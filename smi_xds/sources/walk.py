@@ -81,7 +81,8 @@ def _entries(folder: Path) -> Iterator[Path]:
 def _label(path: Path, *, root: Path, alone: bool) -> str:
     if path == root:
         return path.name or str(path) if alone else str(path)
-    return str(path.relative_to(root)) if alone else str(path)
+    # A path below is made by joining, so this is relative_to() without its price.
+    return str(path)[len(str(root).rstrip("/")) + 1 :] if alone and str(root) != "." else str(path)
 
 
 def _signature(status: os.stat_result) -> Signature:

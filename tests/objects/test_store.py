@@ -193,6 +193,46 @@ def test_reports_of_an_origin() -> None:
     assert store.objects().problems == ()
 
 
+@pytest.mark.parametrize(
+    "it, view",
+    [
+        (Namespace(name="shop"), "namespaces"),
+        (ACCOUNT, "accounts"),
+        (Service(namespace="shop", name="web"), "services"),
+        (Pod(namespace="shop", name="web-1"), "pods"),
+        (TrafficTarget(namespace="shop", name="it"), "targets"),
+        (IdentityBinding(namespace="shop", name="it"), "bindings"),
+        (HTTPRouteGroup(namespace="shop", name="it"), "http_routes"),
+        (TCPRoute(namespace="shop", name="it"), "tcp_routes"),
+        (UDPRoute(namespace="shop", name="it"), "udp_routes"),
+        (TrafficSplit(namespace="shop", name="it", service="web"), "splits"),
+    ],
+)
+def test_every_kind_comes_and_goes(it: MeshObject, view: str) -> None:
+    """An object of any kind is in its view while it is there, and in no other."""
+    store = mk_store(it)
+    seen = [name for name, found in views(store.objects()) if found]
+    store.apply(FILES, Deleted(it.ref))
+
+    assert seen == ([view, "pods_of"] if view == "pods" else [view])
+    assert [name for name, found in views(store.objects()) if found] == []
+
+
+def test_a_service_and_its_slice_that_go() -> None:
+    """Pods stay when their service, or its slice, goes; they are no longer behind it."""
+    service, slice_ = Service(namespace="shop", name="web"), mk_slice("a", "web-1")
+    gone: list[MeshObject] = [service, slice_]
+    for it in gone:
+        store = mk_store(service, mk_pod("web-1"), slice_)
+        store.objects()
+        store.apply(FILES, Deleted(it.ref))
+
+        assert store.objects().pods == {ProxyId("shop", "web-1"): PodGroup(pod=mk_pod("web-1"))}
+        assert [group.pods for group in store.objects().services.values()] == (
+            [()] if it is slice_ else []
+        )
+
+
 def test_services_with_their_slices_and_pods() -> None:
     """A service's group has its slices and the pods that these name, by name."""
     service = Service(namespace="shop", name="web")
@@ -237,6 +277,30 @@ def test_what_comes_and_goes_between_two_pictures() -> None:
 
     assert store.objects() is not before
     assert store.objects().services[service.service] is before.services[service.service]
+
+
+def test_a_pod_that_leaves_and_returns_between_two_pictures() -> None:
+    """A pod that is behind the same services as before keeps its group."""
+    pod = mk_pod("web-1")
+    store = mk_store(Service(namespace="shop", name="web"), pod, mk_slice("a", "web-1"))
+    before = store.objects()
+
+    store.apply(FILES, Applied(mk_slice("a")))
+    store.apply(FILES, Applied(mk_slice("a", "web-1")))
+
+    assert store.objects().pods[pod.proxy] is before.pods[pod.proxy]
+
+
+def test_a_service_that_changes() -> None:
+    """A change of the service itself leaves the groups of its pods alone."""
+    service = Service(namespace="shop", name="web")
+    store = mk_store(service, mk_pod("web-1"), mk_slice("a", "web-1"))
+    before = store.objects()
+
+    store.apply(FILES, Applied(replace(service, headless=True)))
+
+    assert store.objects().pods is before.pods
+    assert store.objects().services[service.service].service.headless
 
 
 def test_a_slice_that_changes_its_service() -> None:
