@@ -19,12 +19,14 @@ from envoy_data_plane.envoy.config.core.v3 import (
     ApiConfigSource,
     ApiConfigSourceApiType,
     ApiVersion,
+    BackoffStrategy,
     ConfigSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
     Http2ProtocolOptions,
     KeepaliveSettings,
     Node,
+    RetryPolicy,
     TransportSocket,
 )
 from envoy_data_plane.envoy.config.endpoint.v3 import (
@@ -71,17 +73,26 @@ _RE2_LIMIT = 1_000_000
 
 _XDS_CLUSTER = "xds"
 
+# Pauses between tries to reach a control plane, doubled up to the longest, each drawn from 0 to
+# that. Envoy's own maximum is 30 s: so long a restarted control plane would wait for its sidecars.
+_RETRY_PAUSE, _LONGEST_RETRY_PAUSE = timedelta(seconds=0.5), timedelta(seconds=5)
+
 M = TypeVar("M", bound=Message)
 
 
 def sidecar(workload: Workload, *, server_host: str, server_port: int) -> Bootstrap:
     """A bootstrap that asks a control plane for everything else, by delta ADS."""
+    pauses = BackoffStrategy(base_interval=_RETRY_PAUSE, max_interval=_LONGEST_RETRY_PAUSE)
     stream = ApiConfigSource(
         api_type=ApiConfigSourceApiType.DELTA_GRPC,
         transport_api_version=ApiVersion.V3,
         set_node_on_first_message_only=True,
         grpc_services=[
-            GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=_XDS_CLUSTER)),
+            GrpcService(
+                envoy_grpc=GrpcServiceEnvoyGrpc(
+                    cluster_name=_XDS_CLUSTER, retry_policy=RetryPolicy(retry_back_off=pauses)
+                )
+            ),
         ],
     )
     return Bootstrap(
