@@ -70,6 +70,13 @@ class ProblemCode(StrEnum):
     ADDRESS_CONFLICT = "AddressConflict"
     SERVER_FIRST_PERMISSIVE = "ServerFirstPermissive"
     INVALID_ANNOTATION = "InvalidAnnotation"
+    # gRPC without a proxy.
+    PROXYLESS_SERVER = "ProxylessServer"
+    PROXYLESS_MATCH = "ProxylessMatch"
+    PROXYLESS_MIXED = "ProxylessMixed"
+    PROXYLESS_TCP = "ProxylessTCP"
+    # What was made of the objects.
+    OVERSIZED_RESPONSE = "OversizedResponse"
 
     @property
     def severity(self) -> Severity:
@@ -88,6 +95,9 @@ _WARNINGS = frozenset(
         ProblemCode.DUPLICATE_BACKEND,
         ProblemCode.SERVER_FIRST_PERMISSIVE,
         ProblemCode.UNKNOWN_PORT,
+        ProblemCode.OVERSIZED_RESPONSE,
+        ProblemCode.PROXYLESS_MIXED,
+        ProblemCode.PROXYLESS_TCP,
     }
 )
 

@@ -1,4 +1,4 @@
-"""`smi-xds bootstrap`: what a sidecar starts with."""
+"""`smi-xds bootstrap`: what a sidecar, or a gRPC process without one, starts with."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from smi_xds.cli import options
-from smi_xds.config import DEFAULT_XDS_ADDRESS, parse_address, parse_mesh
+from smi_xds.config import DEFAULT_XDS_ADDRESS, Address, parse_address, parse_mesh
 from smi_xds.values import ProxyId
 
 if TYPE_CHECKING:
@@ -31,41 +31,120 @@ if TYPE_CHECKING:
     type=click.Choice(["json", "yaml"]),
     default="json",
     show_default=True,
-    help="Envoy tells them apart by the file's name.",
+    help="Envoy tells them apart by the file's name; gRPC reads JSON alone.",
+)
+@click.option("--grpc", is_flag=True, help="For a gRPC process without a proxy.")
+@click.option(
+    "--certificates",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="With --grpc: where the process reads tls.crt, tls.key and ca.crt.",
+)
+@click.option(
+    "--state-folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --certificates: write new ones, signed by the authority of `smi-xds serve`.",
 )
 @options.mesh
 def bootstrap(
-    files: tuple[Path, ...], proxy: ProxyId, server: str, output: str, **mesh: str
+    files: tuple[Path, ...],
+    proxy: ProxyId,
+    server: str,
+    output: str,
+    grpc: bool,
+    certificates: Path | None,
+    state_folder: Path | None,
+    **mesh: str,
 ) -> int:
     """Print what the Envoy of a proxy starts with.
 
     It names the proxy and the server; everything else comes from there. Where the application
     calls and is called is told on standard error, or as comments in YAML.
 
+    With --grpc it is for a process whose pod says `smi-xds.io/sidecar: proxyless`, and whose gRPC
+    clients dial xds:///SERVICE.NAMESPACE:PORT. Services that ask for an identity need
+    --certificates: they last a day. Run it again, with --state-folder, for new ones; the process
+    notices by itself.
+
     \b
     Examples:
       smi-xds bootstrap --files my-objects --proxy shop/web > web.json
       envoy --config-path web.json --concurrency 1 --drain-time-s 10
+      smi-xds bootstrap --files my-objects --proxy shop/job --grpc \\
+        --certificates ./job --state-folder ~/.local/state/smi-xds > job.json
+      GRPC_XDS_BOOTSTRAP=job.json ./job
 
     Exit code: 0, or 2 where the folders could not be read or have no such proxy.
     """
     address = parse_address(server, flag="--server")
+    _check_flags(output, certificates, state_folder, grpc=grpc)
     from smi_xds.cli.offline import find_workload, read_mesh
+
+    understood = read_mesh(files, parse_mesh(**mesh))
+    workload = find_workload(understood, proxy)
+    if grpc is workload.sidecar.listens:
+        hint = "leave out --grpc" if grpc else "add --grpc"
+        raise click.UsageError(f"{proxy} says smi-xds.io/sidecar: {workload.sidecar}; {hint}.")
+    if grpc:
+        _print_grpc(workload, address, certificates, state_folder)
+    else:
+        _print_envoy(understood, workload, address, output)
+    return 0
+
+
+def _check_flags(
+    output: str, certificates: Path | None, state_folder: Path | None, *, grpc: bool
+) -> None:
+    if grpc and output == "yaml":
+        raise click.UsageError("gRPC reads JSON alone: leave out --output yaml.")
+    if certificates is not None and not grpc:
+        raise click.UsageError(
+            "Sidecars get their certificates from the server: leave out --certificates, or add "
+            "--grpc."
+        )
+    if state_folder is not None and certificates is None:
+        raise click.UsageError("--state-folder signs what --certificates names: add it.")
+
+
+def _print_envoy(mesh: "Mesh", workload: "Workload", server: Address, output: str) -> None:
     from smi_xds.cli.output import readable, to_yaml
     from smi_xds.xds import bootstrap as made
     from smi_xds.xds import dump
 
-    understood = read_mesh(files, parse_mesh(**mesh))
-    workload = find_workload(understood, proxy)
-    message = made.sidecar(workload, server_host=address.host, server_port=address.port)
+    message = made.sidecar(workload, server_host=server.host, server_port=server.port)
     document = dump.to_json(message)
-    for line in _how_to_call(understood, workload):
+    for line in _how_to_call(mesh, workload):
         click.echo(f"# {line}", err=output == "json")
     if output == "json":
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo(to_yaml(readable(document)), nl=False)
-    return 0
+
+
+def _print_grpc(
+    workload: "Workload", server: Address, certificates: Path | None, state_folder: Path | None
+) -> None:
+    from smi_xds.identity.handout import CERTIFICATE_CHAIN, PRIVATE_KEY, TRUST_BUNDLE, hand_out
+    from smi_xds.identity.issuer import wall_clock
+    from smi_xds.xds.grpc_bootstrap import CertificateFiles, grpc_bootstrap
+
+    files = None
+    if certificates is not None:
+        folder = certificates.absolute()
+        files = CertificateFiles(
+            certificate_chain=str(folder / CERTIFICATE_CHAIN),
+            private_key=str(folder / PRIVATE_KEY),
+            trust_bundle=str(folder / TRUST_BUNDLE),
+        )
+        if state_folder is not None:
+            leaf = hand_out(
+                workload.identity, state_folder=state_folder, folder=folder, now=wall_clock()
+            )
+            end = f"{leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
+            click.echo(f"# The certificate of {workload.identity} ends at {end}", err=True)
+    document = grpc_bootstrap(workload, server=str(server), certificates=files)
+    click.echo(json.dumps(document, indent=2))
 
 
 def _how_to_call(mesh: "Mesh", workload: "Workload") -> list[str]:

@@ -50,6 +50,8 @@ def translate(files: tuple[Path, ...], proxy: ProxyId, output: str, **mesh: str)
 
     understood = read_mesh(files, parse_mesh(**mesh))
     workload = find_workload(understood, proxy)
+    if output == "static" and not workload.sidecar.listens:
+        raise click.UsageError(f"{proxy} is a gRPC process without an Envoy: leave out static.")
     credentials = _throwaway(workload) if output == "static" else _left_out(workload)
     resources = Translator()(understood, credentials=credentials)[str(proxy)]
     if output == "static":

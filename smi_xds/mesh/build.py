@@ -26,8 +26,10 @@ from smi_xds.mesh.model import (
     PortRef,
     PortRoutes,
     Service,
+    Sidecar,
     Workload,
 )
+from smi_xds.mesh.proxyless import proxyless_problems
 from smi_xds.mesh.reach import bound_ports, build_reach, with_callers
 from smi_xds.mesh.services import build_service
 from smi_xds.mesh.traffic import Traffic, build_traffic, foreign_root
@@ -64,6 +66,7 @@ class MeshBuilder:
         self._callers: Memo[PortRef, ..., PortRoutes] = Memo(with_callers)
         self._bound: Memo[None, ..., Mapping[PortRef, int]] = Memo(bound_ports)
         self._conflicts: Memo[None, ..., tuple[Problem, ...]] = Memo(address_conflicts)
+        self._proxyless: Memo[None, ..., tuple[Problem, ...]] = Memo(proxyless_problems)
 
     def __call__(self, objects: Objects) -> Mesh:
         """The mesh of these objects."""
@@ -83,6 +86,7 @@ class MeshBuilder:
         traffic = self._traffics(objects, services, matches)
         routes = self._routes(services, traffic, grants)
         reach = build_reach(routes)
+        clients = tuple(w for w in workloads.values() if w.sidecar is Sidecar.PROXYLESS)
         problems = chain(
             objects.problems,
             (problem for _, found in pods.values() for problem in found),
@@ -93,6 +97,7 @@ class MeshBuilder:
             (problem for found in traffic.values() for problem in found.problems),
             _missing_roots(objects),
             self._conflicts(None, tuple(workloads.values())),
+            self._proxyless(None, clients, services, routes, reach) if clients else (),
         )
         mesh = Mesh(
             trust_domain=domain,

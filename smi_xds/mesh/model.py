@@ -43,10 +43,21 @@ class Protocol(StrEnum):
 
 
 class Sidecar(StrEnum):
-    """How a workload is in the mesh: `bound` sidecars intercept nothing and own an address."""
+    """How a workload is in the mesh.
+
+    `bound` sidecars intercept nothing and own an address. A `proxyless` workload is a gRPC process
+    that asks for its configuration itself: a client with an identity. Who calls it finds no
+    sidecar there.
+    """
 
     NONE = "none"
     BOUND = "bound"
+    PROXYLESS = "proxyless"
+
+    @property
+    def listens(self) -> bool:
+        """It stands before the application: judges who calls, and proves who answers."""
+        return self not in (Sidecar.NONE, Sidecar.PROXYLESS)
 
 
 class EndpointState(StrEnum):
@@ -69,11 +80,17 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A (workload, port) behind a service port; `access` is its mode, None outside the mesh."""
+    """A (workload, port) behind a service port; its modes are None outside the mesh."""
 
     identity: SpiffeId | None
     port: int
     access: Mode | None
+    mtls: Mode | None
+
+    @property
+    def is_open(self) -> bool:
+        """Nobody has to say who they are; TLS without our ALPN is the application's own."""
+        return self.access is not Mode.STRICT and self.mtls is not Mode.STRICT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +180,8 @@ class InboundPort:
 class Workload:
     """A pod (or VM) in the mesh.
 
-    A bound sidecar listens on `address` and hands over to the application on `app_address`.
+    A bound sidecar listens on `address` and hands over to the application on `app_address`. Where
+    nothing listens, `ports` is empty and `address` may be.
     """
 
     proxy: ProxyId

@@ -12,7 +12,6 @@ from smi_xds.mesh.model import (
     Protocol,
     Service,
     ServicePort,
-    Sidecar,
     Target,
 )
 from smi_xds.objects.kube import (
@@ -121,8 +120,12 @@ def _build_port(
         protocol=protocol_of(port),
         endpoints=_usable(found, group.service),
         identities=tuple(sorted({i for _, i in found.values() if i is not None})),
-        targets=tuple(sorted(targets, key=lambda t: (str(t.identity), t.port, str(t.access)))),
+        targets=tuple(sorted(targets, key=_target_order)),
     )
+
+
+def _target_order(target: Target) -> tuple[str, int, str, str]:
+    return str(target.identity), target.port, str(target.access), str(target.mtls)
 
 
 def _matching(slice_: EndpointSlice, port: KubeServicePort) -> list[SlicePort]:
@@ -143,7 +146,7 @@ def _is_known(endpoint: SliceEndpoint, pods: Mapping[str, tuple[Pod, PodSettings
     pod, settings = pods.get(endpoint.pod, (None, None))
     if pod is None or settings is None:
         return False
-    return settings.sidecar is Sidecar.NONE or not {*endpoint.addresses} & {*pod.ips[1:]}
+    return not settings.sidecar.listens or not {*endpoint.addresses} & {*pod.ips[1:]}
 
 
 def _target(
@@ -153,10 +156,11 @@ def _target(
     trust_domain: str,
 ) -> tuple[SpiffeId | None, Target]:
     pod, settings = pods.get(endpoint.pod, (None, None))
-    if pod is None or settings is None or settings.sidecar is Sidecar.NONE:
-        return None, Target(identity=None, port=port, access=None)
+    if pod is None or settings is None or not settings.sidecar.listens:
+        return None, Target(identity=None, port=port, access=None, mtls=None)
     identity = SpiffeId.of(trust_domain, pod.account)
-    return identity, Target(identity=identity, port=port, access=settings.access)
+    access, mtls = settings.access, settings.mtls
+    return identity, Target(identity=identity, port=port, access=access, mtls=mtls)
 
 
 def _usable(

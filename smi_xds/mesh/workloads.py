@@ -1,4 +1,4 @@
-"""Workloads: the pods (or VMs) that have a sidecar, and the ports they serve."""
+"""Workloads: the pods (or VMs) that are proxies in the mesh, and the ports they serve."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -91,6 +91,8 @@ def build_workload(
     pod: Pod, settings: PodSettings, served: tuple[ServedPort, ...], trust_domain: str
 ) -> Served:
     """The workload of a pod, which serves `served`, sorted by service."""
+    if settings.sidecar is Sidecar.PROXYLESS:
+        return _proxyless(pod, settings, served, trust_domain)
     ports: dict[int, InboundPort] = {}
     problems: list[Problem] = []
     for one in served:
@@ -112,6 +114,34 @@ def build_workload(
     problems += _check(workload, pod)
     pairs = sorted({(one.port, one.target) for one in served})
     return Served(workload=workload, service_ports=tuple(pairs), problems=tuple(problems))
+
+
+def _proxyless(
+    pod: Pod, settings: PodSettings, served: tuple[ServedPort, ...], trust_domain: str
+) -> Served:
+    """A gRPC process by itself: a client with an identity, and no server that we could protect."""
+    if pod.done:
+        return Served(workload=None)
+    workload = Workload(
+        proxy=pod.proxy,
+        identity=SpiffeId.of(trust_domain, pod.account),
+        address=pod.ips[0] if pod.ips else "",
+        app_address=settings.app_address,
+        sidecar=settings.sidecar,
+        access=settings.access,
+        mtls=settings.mtls,
+    )
+    if not served or (settings.access, settings.mtls) == (Mode.PERMISSIVE, Mode.PERMISSIVE):
+        return Served(workload=workload)
+    problem = Problem(
+        ref=pod.ref,
+        field="metadata.annotations[smi-xds.io/sidecar]",
+        code=ProblemCode.PROXYLESS_SERVER,
+        message=f"It is behind Service {served[0].service}, but nothing stands before it: anyone "
+        "may call it, in plaintext.",
+        cure="Give it a sidecar (bound), or make access and mTLS permissive for it.",
+    )
+    return Served(workload=workload, problems=(problem,))
 
 
 def with_grants(workload: Workload, grants: tuple[Grant, ...]) -> Workload:
@@ -141,6 +171,8 @@ def address_conflicts(workloads: Iterable[Workload]) -> tuple[Problem, ...]:
     owner: dict[str, Workload] = {}
     problems = []
     for workload in workloads:
+        if not workload.sidecar.listens:
+            continue
         first = owner.setdefault(workload.address, workload)
         if first is not workload:
             problems.append(

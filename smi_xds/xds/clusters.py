@@ -59,7 +59,7 @@ def outbound_cluster(ref: PortRef, protocol: Protocol) -> Resource:
         eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
         connect_timeout=CONNECT_TIMEOUT,
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
-        circuit_breakers=_no_limits(),
+        circuit_breakers=no_limits(),
         common_lb_config=_load_balancing(weighted=protocol.is_tcp),
         transport_socket_matches=[
             ClusterTransportSocketMatch(
@@ -89,7 +89,7 @@ def inbound_cluster(port: InboundPort, app_address: str) -> Resource:
         name=name,
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=CONNECT_TIMEOUT,
-        circuit_breakers=_no_limits(),
+        circuit_breakers=no_limits(),
         load_assignment=ClusterLoadAssignment(
             cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
         ),
@@ -102,7 +102,8 @@ def _plaintext() -> TransportSocket:
     return transport_socket("raw_buffer", RawBuffer())
 
 
-def _no_limits() -> CircuitBreakers:
+def no_limits() -> CircuitBreakers:
+    """No limit that a service could run into."""
     return CircuitBreakers(
         thresholds=[
             CircuitBreakersThresholds(

@@ -26,11 +26,12 @@ _HEALTH = {
 class Group:
     """Endpoints that get a share of the traffic together: one backend of a TCP split.
 
-    Without a name they are the whole, and have no weight.
+    Without a name they are the whole. gRPC clients refuse endpoints that are in no locality, and
+    use none of a locality without a weight (gRFC A27).
     """
 
     name: str = ""
-    weight: int = 0
+    weight: int = 1
     endpoints: tuple[Endpoint, ...] = ()
 
 
@@ -67,8 +68,6 @@ class EndpointEncoder:
 
 
 def _locality(group: Group) -> LocalityLbEndpoints:
-    if not group.name:
-        return LocalityLbEndpoints()
     # One locality per backend: its name shows in the stats, its weight is its share.
     return LocalityLbEndpoints(
         locality=Locality(sub_zone=group.name), load_balancing_weight=group.weight

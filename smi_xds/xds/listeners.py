@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.config.listener.v3 import (
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 
 from smi_xds.mesh.model import InboundPort, PortRef, Protocol, Workload
-from smi_xds.values import Mode
+from smi_xds.values import Mode, SpiffeId
 from smi_xds.xds import names
 from smi_xds.xds.common import socket, transport_socket
 from smi_xds.xds.encode import encode, pack
@@ -95,12 +95,14 @@ def inbound_listener(workload: Workload, port: InboundPort) -> Resource | None:
 
 def _http_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
     filters = [inbound_http(workload.identity, names.inbound(port.number))]
-    chains = [_mtls(filters, callers=False, port=port)]
+    if (workload.mtls, workload.access) == (Mode.PERMISSIVE, Mode.PERMISSIVE):
+        # TLS without our ALPN is the application's own; so gRPC clients call it in plaintext.
+        own = _own_tls(_to_app(workload, port))
+        return [_mtls(filters), _plaintext(filters), own]
+    chains = [_mtls(filters, grpc=True)]
     if workload.mtls is Mode.PERMISSIVE:
         # Judged by the same rules: with strict access a caller without a name gets 403.
         chains.append(_plaintext(filters))
-        if workload.access is Mode.PERMISSIVE:
-            chains.append(_own_tls(_to_app(workload, port)))
     return chains
 
 
@@ -109,8 +111,8 @@ def _tcp_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
     if workload.access is Mode.STRICT:
         # Judged in the handshake, before the application could greet: a denied caller gets no
         # byte. With nobody allowed there is no chain: an empty list would admit everyone.
-        return [_mtls(filters, callers=True, port=port)] if port.callers else []
-    chains = [_mtls(filters, callers=False, port=port)]
+        return [_mtls(filters, callers=port.callers)] if port.callers else []
+    chains = [_mtls(filters)]
     if workload.mtls is Mode.PERMISSIVE:
         chains += [_plaintext(filters), _own_tls(filters)]
     return chains
@@ -121,13 +123,21 @@ def _to_app(workload: Workload, port: InboundPort) -> list[Filter]:
     return [tcp_proxy(workload.identity, name, name, inbound=True)]
 
 
-def _mtls(filters: list[Filter], *, callers: bool, port: InboundPort) -> FilterChain:
+def _mtls(
+    filters: list[Filter], *, callers: tuple[SpiffeId, ...] | None = None, grpc: bool = False
+) -> FilterChain:
+    """TLS with a certificate of the mesh, from sidecars and, with `grpc`, from gRPC clients.
+
+    The latter offer `h2` and insist that it is chosen. Sidecars do not offer it: for them nothing
+    is chosen, and the codec is detected.
+    """
+    chosen = (names.GRPC_ALPN,) if grpc else ()
     return FilterChain(
         name="mtls",
         filter_chain_match=FilterChainMatch(
-            transport_protocol="tls", application_protocols=[names.ALPN]
+            transport_protocol="tls", application_protocols=[names.ALPN, *chosen]
         ),
-        transport_socket=transport_socket("tls", downstream_tls(port.callers if callers else None)),
+        transport_socket=transport_socket("tls", downstream_tls(callers, alpn=chosen)),
         filters=filters,
     )
 

@@ -10,17 +10,26 @@ from smi_xds.mesh.model import PortRef
 ALPN: Final = "smi-xds"
 """Offered by our clients alone, so that a chain can tell mesh traffic from an app's own TLS."""
 
+GRPC_ALPN: Final = "h2"
+"""All that a gRPC client without a proxy ever offers."""
+
 IDENTITY: Final = "identity"
-"""SDS name of a proxy's own certificate: the same word for all, resolved per stream."""
+"""SDS name of a proxy's own certificate: the same word for all, resolved per stream.
+
+gRPC clients without a proxy find it in their bootstrap: it names a certificate provider there.
+"""
 
 TRUST: Final = "trust"
-"""SDS name of the trust bundle, for whoever accepts any identity of the mesh."""
+"""SDS name of the trust bundle, for whoever accepts any identity of the mesh; a provider too."""
 
 OUTBOUND: Final = "outbound"
 """The outbound HTTP listener of a bound sidecar, and its route configuration."""
 
 OUTBOUND_PORT: Final = 15001
 ADMIN_PORT: Final = 15000
+
+DENIED: Final = "denied"
+"""The cluster, without endpoints, of gRPC clients' routes to services that they must not call."""
 
 NO_ONE: Final = "spiffe://nobody.invalid/"
 """A SAN that no certificate has (RFC 6761): an empty list of SANs would accept everyone."""
@@ -38,6 +47,11 @@ def inbound(port: int) -> str:
 
 def outbound_tcp(ref: PortRef) -> str:
     """The listener on which a bound sidecar offers a TCP service."""
+    return f"outbound|{ref}"
+
+
+def outbound_grpc(ref: PortRef) -> str:
+    """The route configuration of one service for gRPC clients without a proxy."""
     return f"outbound|{ref}"
 
 

@@ -89,14 +89,18 @@ def upstream_tls(ref: PortRef) -> UpstreamTlsContext:
     )
 
 
-def downstream_tls(callers: tuple[SpiffeId, ...] | None = None) -> DownstreamTlsContext:
-    """mTLS from sidecars; `callers` are the identities admitted in the handshake, None for all.
+def downstream_tls(
+    callers: tuple[SpiffeId, ...] | None = None, *, alpn: tuple[str, ...] = ()
+) -> DownstreamTlsContext:
+    """mTLS within the mesh; `callers` are the identities admitted in the handshake, None for all.
 
     The list stands in the chain and not in a secret: a new list is then a new chain, and the
     connections of whoever was admitted before are drained.
     """
     common = CommonTlsContext(
-        tls_params=_tls_13(), tls_certificate_sds_secret_configs=[sds(names.IDENTITY)]
+        tls_params=_tls_13(),
+        tls_certificate_sds_secret_configs=[sds(names.IDENTITY)],
+        alpn_protocols=list(alpn),
     )
     if callers is None:
         common.validation_context_sds_secret_config = sds(names.TRUST)

@@ -1,4 +1,4 @@
-"""The mesh in Envoy's words: one ResourceSet per proxy.
+"""The mesh in Envoy's words: one ResourceSet per proxy; `grpc_sets` makes those of gRPC clients.
 
 Pure and memoised. What a service is to its callers (cluster, endpoints, expected peers, virtual
 host) is encoded once for the whole mesh and shared; what a workload is to itself (listeners,
@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.http.fault.v3 import HttpFault
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import RbacPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
@@ -31,12 +32,21 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
 from smi_xds.mesh.memo import Memo
-from smi_xds.mesh.model import Mesh, PortRef, PortRoutes, Service, ServicePort, Workload
+from smi_xds.mesh.model import (
+    Mesh,
+    PortRef,
+    PortRoutes,
+    Service,
+    ServicePort,
+    Sidecar,
+    Workload,
+)
 from smi_xds.values import ProxyId, SpiffeId
 from smi_xds.xds import names
 from smi_xds.xds.clusters import inbound_cluster, outbound_cluster
 from smi_xds.xds.encode import warm
 from smi_xds.xds.endpoints import EndpointEncoder, Group
+from smi_xds.xds.grpc_sets import GrpcSets, Layer
 from smi_xds.xds.listeners import (
     inbound_listener,
     outbound_http_listener,
@@ -59,8 +69,6 @@ from smi_xds.xds.routes import (
     outbound_routes,
 )
 from smi_xds.xds.secrets import Credentials, peers_secret, trust_secret
-
-Layer = Mapping[str, Resource]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +104,7 @@ class Translator:
         self._private: Memo[ProxyId, ..., Mapping[str, Layer]] = Memo(_private)
         self._trust: Memo[None, ..., Resource] = Memo(trust_secret)
         self._set: Memo[ProxyId, ..., ResourceSet] = Memo(_resource_set)
+        self._grpc = GrpcSets(self._any_host)
         self._memos: tuple[Memo[object, ..., object], ...] = tuple(
             memo for memo in vars(self).values() if isinstance(memo, Memo)
         )
@@ -103,14 +112,15 @@ class Translator:
     def __call__(self, mesh: Mesh, *, credentials: Credentials) -> Mapping[str, ResourceSet]:
         """What each proxy gets, by node id (`namespace/name`)."""
         backends = self._backends(mesh, credentials.trust_bundle)
-        identities = {workload.identity for workload in mesh.workloads.values()}
+        sidecars = {p: w for p, w in mesh.workloads.items() if w.sidecar.listens}
+        identities = {workload.identity for workload in sidecars.values()}
         outbound = {
             identity: self._outbound(mesh, identity, backends) for identity in sorted(identities)
         }
         trust = self._trust(None, credentials.trust_bundle)
-        sets = {}
+        sets = self._proxyless(mesh, backends)
         tables: dict[tuple[SpiffeId, str], Resource] = {}
-        for proxy, workload in mesh.workloads.items():
+        for proxy, workload in sidecars.items():
             reach, shared, tcp = outbound[workload.identity]
             caller = (workload.identity, proxy.namespace)
             if caller not in tables:  # it reads every service: once for all pods of an identity
@@ -122,6 +132,19 @@ class Translator:
             memo.sweep()
         self._endpoints.keep({str(ref): None for ref in backends})
         return sets
+
+    def _proxyless(
+        self, mesh: Mesh, backends: Mapping[PortRef, _Backend]
+    ) -> dict[str, ResourceSet]:
+        clients = [w for w in mesh.workloads.values() if w.sidecar is Sidecar.PROXYLESS]
+        endpoints = {ref: backend.endpoints for ref, backend in backends.items()} if clients else {}
+        sets = self._grpc(mesh, {client.identity for client in clients}, endpoints)
+        return {str(client.proxy): sets[client.identity] for client in clients}
+
+    def _any_host(self, ref: PortRef, routes: PortRoutes) -> HostFragment:
+        """The virtual host of a service port as those of other namespaces get it."""
+        allowed, local = True, False
+        return self._host((ref, allowed, local), routes, allowed, local)
 
     def _backends(self, mesh: Mesh, trust_bundle: bytes) -> Mapping[PortRef, _Backend]:
         found = {}
@@ -169,6 +192,7 @@ def warm_up() -> None:
         HttpConnectionManager,
         TcpProxy,
         RbacPerRoute,
+        HttpFault,
         Router,
         TlsInspector,
         RawBuffer,

@@ -223,7 +223,8 @@ async def live_mesh(
                 await stack.enter_async_context(application(workload, port))
         async with asyncio.TaskGroup() as tasks:
             for workload in server.mesh.workloads.values():
-                tasks.create_task(start_sidecar(live, workload, tmp_path, stack))
+                if workload.sidecar.listens:
+                    tasks.create_task(start_sidecar(live, workload, tmp_path, stack))
         await live.converged()
         yield live
         for connection in live.connections.values():

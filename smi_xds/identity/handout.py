@@ -1,0 +1,58 @@
+"""Certificates for a process that cannot ask for them over xDS: files in a folder.
+
+A gRPC client without a proxy reads its certificate, its key and the roots from files that its
+bootstrap names, and looks at them again and again. They are signed by the authority of a state
+folder, and are renewed by handing them out again.
+"""
+
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from smi_xds.identity.ca import Leaf
+from smi_xds.identity.state import KEY_FILE, load_or_create
+from smi_xds.problems import IdentityError
+from smi_xds.values import SpiffeId
+
+# As in Secrets of Kubernetes (kubernetes.io/tls), which other issuers write as well.
+CERTIFICATE_CHAIN, PRIVATE_KEY, TRUST_BUNDLE = "tls.crt", "tls.key", "ca.crt"
+
+
+def hand_out(identity: SpiffeId, *, state_folder: Path, folder: Path, now: datetime) -> Leaf:
+    """Sign a leaf for an identity and write it to a folder; IdentityError says what hinders it.
+
+    The authority must be there: one made on the spot would be trusted by nobody.
+    """
+    if not (state_folder / KEY_FILE).exists():
+        raise IdentityError(
+            f"{state_folder} has no certificate authority: give the --state-folder of "
+            "`smi-xds serve`, which makes one when it starts"
+        )
+    authority = load_or_create(state_folder, trust_domain=identity.trust_domain, now=now)
+    leaf = authority.issue(identity, now=now)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(folder / TRUST_BUNDLE, authority.trust_bundle, mode=0o644)
+        # A reader that comes between the two finds that they do not fit, and looks again.
+        _replace(folder / PRIVATE_KEY, leaf.private_key.value, mode=0o600)
+        _replace(folder / CERTIFICATE_CHAIN, leaf.certificate_chain, mode=0o644)
+    except OSError as error:
+        raise IdentityError(
+            f"certificates cannot be written to {folder}: {error.strerror}: "
+            "choose another folder for --certificates"
+        ) from error
+    return leaf
+
+
+def _replace(file: Path, content: bytes, *, mode: int) -> None:
+    """A complete file in the place of the former one."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # 0600
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(content)
+            os.fchmod(descriptor, mode)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
