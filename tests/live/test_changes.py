@@ -2,13 +2,75 @@
 
 import asyncio
 from collections import Counter
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from tests.support.live import LiveMesh, live_mesh
+from tests.support.wait import eventually_async
 
 pytestmark = pytest.mark.envoy
+
+# What smi_xds.demo.envoy gives its Envoys.
+DRAIN_SECONDS = 10
+
+TCP_SPLIT = """
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: test
+  annotations: {smi-xds.io/sidecar: bound, smi-xds.io/access: permissive}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: client
+  namespace: test
+  annotations: {smi-xds.io/address: 127.1.0.2, smi-xds.io/app-address: 127.1.0.102}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: db-1
+  namespace: test
+  labels: {app: db, number: "1"}
+  annotations: {smi-xds.io/address: 127.1.0.3, smi-xds.io/app-address: 127.1.0.103}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: db-2
+  namespace: test
+  labels: {app: db, number: "2"}
+  annotations: {smi-xds.io/address: 127.1.0.4, smi-xds.io/app-address: 127.1.0.104}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: test}
+spec: {selector: {app: db}, ports: [{name: tcp, port: 9000}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db-1, namespace: test}
+spec: {selector: {number: "1"}, ports: [{name: tcp, port: 9000}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db-2, namespace: test}
+spec: {selector: {number: "2"}, ports: [{name: tcp, port: 9000}]}
+---
+apiVersion: split.smi-spec.io/v1alpha4
+kind: TrafficSplit
+metadata: {name: db, namespace: test}
+spec:
+  service: db
+  backends:
+    - service: db-1
+      weight: 1
+    - service: db-2
+      weight: 1
+"""
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -22,12 +84,12 @@ async def _load(mesh: LiveMesh, stop: asyncio.Event) -> Counter[str]:
 
 
 async def test_a_split_moves_back_and_forth_without_a_failed_request(tmp_path: Path) -> None:
-    """Forty changes of weight under load, with only answers of the two versions."""
+    """A hundred changes of weight under load, with only answers of the two versions."""
     async with live_mesh(EXAMPLES / "03-canary", tmp_path) as mesh:
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             load = tasks.create_task(_load(mesh, stop))
-            for weights in [("0", "100"), ("50", "50"), ("100", "0"), ("90", "10")] * 10:
+            for weights in [("0", "100"), ("50", "50"), ("100", "0"), ("90", "10")] * 25:
                 await mesh.edit("split.yaml", lambda text, w=weights: _with(text, *w))  # type: ignore[misc] # bound now
             stop.set()
 
@@ -47,6 +109,32 @@ async def test_a_backend_comes_and_goes_without_a_failed_request(tmp_path: Path)
             stop.set()
 
     assert set(load.result()) == {"web-v1", "web-v2"}
+
+
+async def test_a_tcp_connection_outlives_changes_of_weight(tmp_path: Path) -> None:
+    """A weight is endpoints alone: longer than Envoy drains, nothing is closed."""
+    async with live_mesh(TCP_SPLIT, tmp_path) as mesh:
+        opened = await mesh.dial("test/client", "test/db:9000")
+        assert opened is not None
+        reader, writer = opened
+        first = await reader.readline()
+        end = asyncio.get_running_loop().time() + DRAIN_SECONDS + 2
+        weights = cycle([("0", "1"), ("1", "0"), ("9", "1")])
+        while asyncio.get_running_loop().time() < end:
+            await mesh.edit("objects.yaml", lambda text, w=next(weights): _with(text, *w))  # type: ignore[misc] # bound now
+            writer.write(b"still there?\n")
+            assert await reader.readline() == b"still there?\n"
+            await asyncio.sleep(0.5)  # a pace for the writes; nothing is waited for
+        writer.close()
+
+        await mesh.edit("objects.yaml", lambda text: _with(text, "0", "7"))
+
+        async def all_new_ones_go_there() -> bool:
+            names = {await mesh.greeting("test/client", "test/db:9000") for _ in range(10)}
+            return names == {b"db-2\n"}
+
+        await eventually_async(all_new_ones_go_there, deadline=10)
+    assert first in (b"db-1\n", b"db-2\n")
 
 
 async def test_a_bad_edit_changes_nothing_but_the_problems(tmp_path: Path) -> None:
