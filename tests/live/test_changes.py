@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -121,7 +123,7 @@ async def test_a_tcp_connection_outlives_changes_of_weight(tmp_path: Path) -> No
         end = asyncio.get_running_loop().time() + DRAIN_SECONDS + 2
         weights = cycle([("0", "1"), ("1", "0"), ("9", "1")])
         while asyncio.get_running_loop().time() < end:
-            await mesh.edit("objects.yaml", lambda text, w=next(weights): _with(text, *w))  # type: ignore[misc] # bound now
+            await mesh.edit("objects.yaml", partial(_with_next, weights=weights))
             writer.write(b"still there?\n")
             assert await reader.readline() == b"still there?\n"
             await asyncio.sleep(0.5)  # a pace for the writes; nothing is waited for
@@ -144,6 +146,10 @@ async def test_a_bad_edit_changes_nothing_but_the_problems(tmp_path: Path) -> No
 
         assert [str(p.code) for p in mesh.server.mesh.problems] == ["InvalidYAML"]
         assert (await mesh.get("canary/client", "web.canary:8080")).status == 200
+
+
+def _with_next(text: str, *, weights: Iterator[tuple[str, str]]) -> str:
+    return _with(text, *next(weights))
 
 
 def _with(text: str, first: str, second: str) -> str:
