@@ -1,0 +1,131 @@
+"""Listeners of bound sidecars."""
+
+import pytest
+
+from smi_xds.mesh.model import Grant, InboundPort, PortRef, Protocol, Sidecar, Workload
+from smi_xds.values import Mode, ProxyId, ServiceRef
+from smi_xds.xds import names
+from smi_xds.xds.listeners import inbound_listener, outbound_http_listener, outbound_tcp_listener
+from smi_xds.xds.resources import CLUSTER, ROUTES, SECRET, Need
+from tests.support.objects import spiffe
+from tests.support.shown import shown
+
+S, P = Mode.STRICT, Mode.PERMISSIVE
+GRANT = Grant(
+    target="shop/t", sources=(spiffe("client"),), ports=None, http=None, tcp=True, l7=True
+)
+
+
+def mk_workload(*, access: Mode = S, mtls: Mode = S) -> Workload:
+    return Workload(
+        proxy=ProxyId("shop", "web"),
+        identity=spiffe("web"),
+        address="10.0.0.1",
+        app_address="127.0.0.1",
+        sidecar=Sidecar.BOUND,
+        access=access,
+        mtls=mtls,
+    )
+
+
+def mk_port(protocol: Protocol, *grants: Grant) -> InboundPort:
+    return InboundPort(number=8080, protocol=protocol, grants=grants)
+
+
+def chains(protocol: Protocol, *, access: Mode, mtls: Mode) -> list[tuple[str, str]]:
+    """The name of each chain, and the kind of its filter."""
+    listener = inbound_listener(mk_workload(access=access, mtls=mtls), mk_port(protocol, GRANT))
+    assert listener is not None
+    found = shown(listener)["filter_chains"]
+    return [(chain["name"], chain["filters"][0]["name"].rpartition(".")[2]) for chain in found]
+
+
+HCM, TCP = "http_connection_manager", "tcp_proxy"
+
+
+@pytest.mark.parametrize(
+    "protocol, access, mtls, expected",
+    [
+        (Protocol.HTTP, S, S, [("mtls", HCM)]),
+        (Protocol.HTTP, P, S, [("mtls", HCM)]),
+        (Protocol.HTTP, S, P, [("mtls", HCM), ("plaintext", HCM)]),
+        (Protocol.HTTP, P, P, [("mtls", HCM), ("plaintext", HCM), ("app-tls", TCP)]),
+        (Protocol.TCP, S, S, [("mtls", TCP)]),
+        (Protocol.TCP, S, P, [("mtls", TCP)]),
+        (Protocol.TCP, P, S, [("mtls", TCP)]),
+        (Protocol.TCP, P, P, [("mtls", TCP), ("plaintext", TCP), ("app-tls", TCP)]),
+    ],
+)
+def test_the_chains_of_each_mode(
+    protocol: Protocol, access: Mode, mtls: Mode, expected: list[tuple[str, str]]
+) -> None:
+    """Plaintext needs permissive mTLS, and for connections permissive access as well."""
+    assert chains(protocol, access=access, mtls=mtls) == expected
+
+
+def test_with_nobody_allowed_a_tcp_port_has_no_listener() -> None:
+    """A list of nobody would admit everyone; an HTTP port answers 403 instead."""
+    assert inbound_listener(mk_workload(), mk_port(Protocol.TCP)) is None
+    assert inbound_listener(mk_workload(), mk_port(Protocol.HTTP)) is not None
+    assert inbound_listener(mk_workload(access=P), mk_port(Protocol.TCP)) is not None
+
+
+def test_callers_of_tcp_are_admitted_in_the_handshake() -> None:
+    """Before the application could greet: a denied caller gets no byte."""
+    listener = inbound_listener(mk_workload(), mk_port(Protocol.SERVER_FIRST, GRANT))
+    assert listener is not None
+    (chain,) = shown(listener)["filter_chains"]
+    tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
+    sans = tls["combined_validation_context"]["default_validation_context"]
+    assert [san["matcher"]["exact"] for san in sans["match_typed_subject_alt_names"]] == [
+        str(spiffe("client"))
+    ]
+
+
+def test_callers_of_http_are_judged_request_by_request() -> None:
+    """The handshake takes every identity of the mesh; the rules are in the routes."""
+    listener = inbound_listener(mk_workload(), mk_port(Protocol.HTTP))
+    assert listener is not None
+    (chain,) = shown(listener)["filter_chains"]
+    tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
+    assert tls["validation_context_sds_secret_config"]["name"] == names.TRUST
+    assert listener.needs == {
+        Need(ROUTES, "inbound|8080"),
+        Need(CLUSTER, "inbound|8080"),
+        Need(SECRET, names.IDENTITY),
+        Need(SECRET, names.TRUST),
+    }
+
+
+def test_a_server_that_speaks_first_waits_a_second_for_plaintext_callers() -> None:
+    """They send nothing that an inspector could tell from TLS."""
+    permissive = mk_workload(access=P, mtls=P)
+    listener = inbound_listener(permissive, mk_port(Protocol.SERVER_FIRST))
+    assert listener is not None
+    found = shown(listener)
+    assert found["listener_filters_timeout"] == "1s"
+    assert found["continue_on_listener_filters_timeout"] is True
+    strict = inbound_listener(mk_workload(access=P), mk_port(Protocol.SERVER_FIRST))
+    assert strict is not None
+    assert "listener_filters_timeout" not in shown(strict)
+
+
+def test_outbound_listeners_are_the_workloads_own() -> None:
+    """At its address, on 15001 and on a port per TCP service."""
+    workload, ref = mk_workload(), PortRef(ServiceRef("shop", "db"), 5432)
+    http, tcp = outbound_http_listener(workload), outbound_tcp_listener(workload, ref, 20_001)
+    assert [shown(it)["address"]["socket_address"] for it in (http, tcp)] == [
+        {"address": "10.0.0.1", "port_value": 15001},
+        {"address": "10.0.0.1", "port_value": 20_001},
+    ]
+    assert http.needs == {Need(ROUTES, "outbound")}
+    assert tcp.needs == {Need(CLUSTER, "shop/db:5432")}
+
+
+def test_no_address_is_shared_in_silence() -> None:
+    """Another sidecar on the host could otherwise bind the same address, unnoticed."""
+    workload, ref = mk_workload(), PortRef(ServiceRef("shop", "db"), 5432)
+    inbound = inbound_listener(workload, mk_port(Protocol.HTTP))
+    assert inbound is not None
+    for it in (outbound_http_listener(workload), outbound_tcp_listener(workload, ref, 1), inbound):
+        assert shown(it)["enable_reuse_port"] is False
