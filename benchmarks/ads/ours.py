@@ -22,6 +22,7 @@ from benchmarks.ads.resources import ROUTE_NAME, Written, marked
 from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import listening
 from smi_xds.ads.status import Status
+from smi_xds.app.pulse import Pulse
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import ENDPOINTS, ROUTES, Need, Resource, ResourceSet
 
@@ -87,25 +88,34 @@ class Ours:
         return {"at": at, "done": time.monotonic_ns()}
 
     async def _churn(self, command: Command) -> object:
-        """Change load assignments at a rate, as the Go peer does."""
+        """Change load assignments at a rate; rounds begin when those of our own process would."""
         templates = tuple(self._templates[ENDPOINTS].values())
         count = int(command["rate"] * command["seconds"])
         interval = int(1e9 / command["rate"])
-        start, done, published = time.monotonic_ns(), 0, 0
-        while done < count:
-            due = min((time.monotonic_ns() - start) // interval + 1, count)
-            if due <= done:
+        pulse, published = Pulse(), 0
+
+        async def publish() -> None:
+            nonlocal published
+            while done < count or pulse.is_due:
+                await pulse.next()
+                self._publish()
+                published += 1
+                pulse.served()
+                await asyncio.sleep(0)
+
+        start, done = time.monotonic_ns(), 0
+        async with asyncio.TaskGroup() as group:
+            group.create_task(publish())
+            while done < count:
+                due = min((time.monotonic_ns() - start) // interval + 1, count)
+                for number in range(done, due):
+                    old = templates[number % len(templates)]
+                    body = marked(old.body, command["marker"] + number)
+                    self._replace({old.name: _with_body(old, body)}, ENDPOINTS)
+                if due > done:
+                    done = due
+                    pulse.ring()
                 await asyncio.sleep((start + done * interval - time.monotonic_ns()) / 1e9)
-                continue
-            changed: Layer = {}
-            for number in range(done, due):
-                old = templates[number % len(templates)]
-                body = marked(old.body, command["marker"] + number)
-                changed[old.name] = _with_body(old, body)
-            self._replace(changed, ENDPOINTS)
-            self._publish()
-            done, published = due, published + 1
-            await asyncio.sleep(0)
         return {"start": start, "interval": interval, "count": count, "published": published}
 
 

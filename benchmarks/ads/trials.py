@@ -85,6 +85,11 @@ class Pair:
         self.size = n
         return reply
 
+    def close(self) -> None:
+        """Let all proxies leave, and the server notice."""
+        self.fleet("close")
+        calm(self.server)
+
     def change(self, *, silent: int = 0) -> tuple[int, Mapping[str, float]]:
         """Change the routes; when that was published, and what the clients saw of it.
 
@@ -135,7 +140,7 @@ def pairs(plan: Plan, *, n: int, route_bytes: int = ROUTE_BYTES) -> Iterator[Seq
     with TemporaryDirectory() as folder, ExitStack() as stack:
         path = Path(folder) / "resources.json"
         write(build(route_bytes=route_bytes), path)
-        yield [
+        made = [
             Pair(
                 stack.enter_context(server(kind, path, nodes=n, cpus=plan.server_cpus)),
                 stack.enter_context(fleet(cpus=plan.client_cpus)),
@@ -143,6 +148,9 @@ def pairs(plan: Plan, *, n: int, route_bytes: int = ROUTE_BYTES) -> Iterator[Seq
             )
             for kind in plan.servers
         ]
+        yield made
+        for pair in made:
+            pair.close()
 
 
 # ------------------------------------------------------------------ pushes
@@ -240,8 +248,7 @@ def storm(plan: Plan, *, n: int, mode: str, resume: bool, rounds: int = 3) -> Ma
     with pairs(plan, n=n) as all_pairs:
         for pair in all_pairs:
             pair.open(n, mode=mode)
-            pair.fleet("close")
-            calm(pair.server)
+            pair.close()
         for turn in range(rounds):
             for pair in _from(all_pairs, turn):
                 result = results[pair.name]
@@ -253,8 +260,7 @@ def storm(plan: Plan, *, n: int, mode: str, resume: bool, rounds: int = 3) -> Ma
                 result.bytes.append(pair.fleet("counts")["bytes"] / n)
                 pair.change()  # all of them are really subscribed
                 result.failures += int(pair.fleet("counts")["failures"])
-                pair.fleet("close")
-                calm(pair.server)
+                pair.close()
     return results
 
 
@@ -308,7 +314,7 @@ def _churn(pair: Pair, *, n: int, mode: str, rate: float, seconds: float) -> Chu
         count=made["count"],
         marker=first,
     )
-    pair.fleet("close")
+    pair.close()
     return Churn(
         updates=made["count"],
         published=made["published"],
@@ -341,6 +347,7 @@ def idle(plan: Plan, *, step: int, steps: int, asks: bool) -> Mapping[str, Seque
                     joined.open(step, mode="delta", offset=number * step, idle=not asks)
                     calm(pair.server)
                     results[pair.name].append(pair.server.memory)
+                    stack.callback(joined.close)
     return results
 
 

@@ -52,6 +52,9 @@ func (c *client) handle(name string, raw json.RawMessage) (object, error) {
 	if name == "open" {
 		return c.open(args.openCommand)
 	}
+	if name == "close" {
+		return c.close(), nil
+	}
 	if c.fleet == nil {
 		return nil, errors.New("open comes first")
 	}
@@ -74,8 +77,6 @@ func (c *client) handle(name string, raw json.RawMessage) (object, error) {
 		return c.staleness(args.Start, args.Interval, args.Marker, args.Count), nil
 	case "counts":
 		return c.counts(), nil
-	case "close":
-		return c.close(), nil
 	}
 	return nil, errors.New("unknown command")
 }
@@ -204,6 +205,9 @@ func (c *client) staleness(start, interval, first, count int64) object {
 }
 
 func (c *client) close() object {
+	if c.fleet == nil {
+		return object{}
+	}
 	c.cancel()
 	for _, one := range c.proxies {
 		close(one.gate.opened)
