@@ -6,14 +6,14 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit coverage golden check lock bench clean format
+.PHONY: help demo test lint types imports unit coverage golden protos check lock bench clean format
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -44,6 +44,9 @@ unit: install ## pytest, all of it, with the coverage of the pure rooms
 
 golden: install ## rewrite and prune the golden cases, then read the diff
 	$(BIN)/python -m tests.golden
+
+protos: install ## compile protos/ anew, then read the diff
+	$(BIN)/python protos/compile.py
 
 check: install ## the problems of the examples
 	$(BIN)/smi-xds check --files examples

@@ -139,3 +139,7 @@ class IdentityError(SmiXdsError):
 
 class ServeError(SmiXdsError):
     """A server cannot be started: an occupied port, an address of another machine."""
+
+
+class AskError(SmiXdsError):
+    """A running server cannot be asked, or does not know what it is asked for."""

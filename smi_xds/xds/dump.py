@@ -9,9 +9,15 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from smi_xds.xds.descriptors import message_class
 from smi_xds.xds.encode import encode, type_url
 from smi_xds.xds.fields import Message
-from smi_xds.xds.resources import SECRET, TYPES, Resource, ResourceSet
+from smi_xds.xds.resources import TYPES, Resource, ResourceSet
 
 _REDACTED = "<redacted>"
+
+# Fields of Envoy's messages that hold secrets, in secrets and where they stand inline: of
+# TlsCertificate, Secret, TlsSessionTicketKeys and core.GrpcService.GoogleGrpc.
+_SECRET_FIELDS = frozenset(
+    {"private_key", "pkcs12", "password", "generic_secret", "session_ticket_keys", "access_token"}
+)
 
 
 def to_json(message: Message) -> dict[str, object]:
@@ -23,10 +29,9 @@ def to_json(message: Message) -> dict[str, object]:
 
 
 def resource_json(resource: Resource) -> dict[str, object]:
-    """A resource as proto3 JSON; the key of a certificate is redacted."""
+    """A resource as proto3 JSON; private keys and other secrets are redacted."""
     decoded = _decode(resource.type, resource.body)
-    if resource.type == SECRET:
-        _redact(decoded)
+    _redact(decoded)
     return decoded
 
 
@@ -63,7 +68,7 @@ def _sorted(value: Mapping[str, object]) -> list[tuple[str, object]]:
 
 def _redact(value: object) -> None:
     for key, child in _items(value):
-        if key == "private_key" and isinstance(value, dict):
+        if key in _SECRET_FIELDS and isinstance(value, dict):
             value[key] = _REDACTED
         else:
             _redact(child)

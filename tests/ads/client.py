@@ -1,6 +1,6 @@
 """A client of our server for tests, on the independent classes of xds-protos."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,10 +31,15 @@ class Served:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
-    """A server on a free port of the loopback."""
+async def serving(
+    services: Callable[[Cache, Status], Mapping[str, grpc.GenericRpcHandler]] | None = None,
+) -> AsyncIterator[Served]:
+    """A server on a free port of the loopback, with further services."""
     cache, status = Cache(), Status()
-    async with listening(cache, status, host="127.0.0.1", port=0, identifier="test") as port:
+    more = services(cache, status) if services else {}
+    async with listening(
+        cache, status, host="127.0.0.1", port=0, identifier="test", services=more
+    ) as port:
         yield Served(cache, status, port)
 
 

@@ -1,13 +1,7 @@
 """Reflection in both versions, by a client of grpcio and by the real grpcurl."""
 
-import asyncio
-import fcntl
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,8 +11,8 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from smi_xds.ads.server import AGGREGATED
 from tests.ads.client import Served, serving
+from tests.support.grpcurl import needs_grpcurl, run_grpcurl
 
-GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
 DELTA_REQUEST = "envoy.service.discovery.v3.DeltaDiscoveryRequest"
 
 
@@ -69,42 +63,19 @@ async def test_what_is_unknown_is_not_found(served: Served) -> None:
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
-def grpcurl() -> Path:
-    """The real one, built once into the cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smi-xds"
-    folder = cache / GRPCURL.rpartition("/")[2]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "grpcurl").exists():
-            environment = {**os.environ, "GOBIN": str(folder)}
-            subprocess.run(["go", "install", GRPCURL], env=environment, check=True)
-    return folder / "grpcurl"
-
-
-@pytest.mark.skipif(shutil.which("go") is None, reason="needs Go to build grpcurl")
+@needs_grpcurl
 @pytest.mark.timeout(600)  # the first build takes a minute and a half
 async def test_the_real_grpcurl_works(served: Served) -> None:
     """`list`, `describe`, health, and a stream, as a user would type them."""
-    binary = await asyncio.to_thread(grpcurl)
-
-    async def run(*arguments: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            binary, "-plaintext", *arguments, stdout=asyncio.subprocess.PIPE
-        )
-        output, _ = await process.communicate()
-        assert process.returncode == 0
-        return output.decode()
-
     served.cache.publish({})
-    assert AGGREGATED in (await run(served.target, "list")).splitlines()
-    described = await run(served.target, "describe", AGGREGATED)
+    assert AGGREGATED in (await run_grpcurl(served.target, "list")).splitlines()
+    described = await run_grpcurl(served.target, "describe", AGGREGATED)
     assert "rpc DeltaAggregatedResources" in described
-    assert "SERVING" in await run(served.target, "grpc.health.v1.Health/Check")
+    assert "SERVING" in await run_grpcurl(served.target, "grpc.health.v1.Health/Check")
     request = {
         "node": {"id": "default/a"},
         "type_url": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
     }
     method = f"{AGGREGATED}/DeltaAggregatedResources"
-    answer = json.loads(await run("-d", json.dumps(request), served.target, method))
+    answer = json.loads(await run_grpcurl("-d", json.dumps(request), served.target, method))
     assert answer["control_plane"]["identifier"] == "test"
