@@ -9,19 +9,17 @@ same Go client plays the proxies. Trials: push, big, storm, churn, stall, idle, 
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from benchmarks.ads import trials
 from benchmarks.ads.programs import ENVOY_EXTENSIONS, MODES, SERVERS, raise_file_limit
+from benchmarks.ads.tables import Table, Value, as_json, show
 from benchmarks.ads.trials import Plan, Pushes
 from benchmarks.measure import Bar, machine
-
-Value: TypeAlias = str | float
 
 # At these sizes ours must not be slower than the peer, and must take 0.4 of its memory.
 _BARS_AT: Final = (1000, 2000)
@@ -30,16 +28,6 @@ _MEMORY_BAR: Final = 0.4
 _STALL_BAR: Final = 1.1
 # A proxy that has everything is sent empty answers only.
 _RESUME_BAR: Final = 1000.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Results of one trial."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    bars: tuple[Bar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +312,7 @@ def _without_floor(plan: Plan) -> Plan:
 def _quartiles(samples: Sequence[float]) -> tuple[float, float, float]:
     if len(samples) == 1:
         return (samples[0],) * 3
-    low, median, high = statistics.quantiles(samples, n=4)
+    low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
     return low, median, high
 
 
@@ -362,7 +350,7 @@ def main() -> int:
         for table in TRIALS[name](options):
             tables.append(table)
             if not arguments.json:
-                _print(table)
+                show(table)
     if arguments.json:
         print(json.dumps(_as_json(tables, plan), indent=2))
     return 0 if all(bar.reached for table in tables for bar in table.bars) else 1
@@ -392,39 +380,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _circumstances(plan: Plan) -> str:
     where = "servers on CPU 0, clients on CPU 1" if plan.pin else "not pinned"
-    load = f"load {os.getloadavg()[0]:.1f}"
-    return f"{machine()}; {where}; first requests list {plan.extensions} extensions; {load}"
+    return f"{machine()}; {where}; first requests list {plan.extensions} extensions"
 
 
 def _as_json(tables: Sequence[Table], plan: Plan) -> object:
     return {
         "machine": _circumstances(plan),
-        "tables": [
-            {"title": t.title, "rows": [dict(zip(t.columns, row, strict=True)) for row in t.rows]}
-            for t in tables
-        ],
+        "tables": [as_json(table) for table in tables],
         "bars": [{**asdict(b), "reached": b.reached} for t in tables for b in t.bars],
     }
-
-
-def _print(table: Table) -> None:
-    cells = [table.columns, *([_cell(value) for value in row] for row in table.rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
-    print(f"\n{table.title}")
-    for row in cells:
-        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-    for bar in table.bars:
-        verdict = "reached" if bar.reached else "MISSED"
-        print(f"  {verdict}: {bar.name}: {bar.value:.3g} {bar.unit} (below {bar.limit:g})")
-    sys.stdout.flush()
-
-
-def _cell(value: Value) -> str:
-    if isinstance(value, str):
-        return value
-    if value != value:  # not a number
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""Results of the stream benchmark, as a table or as JSON."""
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from benchmarks.measure import Bar
+
+Value: TypeAlias = str | float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Results of one trial."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    bars: tuple[Bar, ...] = ()
+
+
+def as_json(table: Table) -> object:
+    """Its rows by column; the bars are reported apart."""
+    rows = [[None if _is_nothing(value) else value for value in row] for row in table.rows]
+    columns = table.columns
+    return {"title": table.title, "rows": [dict(zip(columns, row, strict=True)) for row in rows]}
+
+
+def show(table: Table) -> None:
+    """Print it."""
+    cells = [table.columns, *([_cell(value) for value in row] for row in table.rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
+    print(f"\n{table.title}")
+    for row in cells:
+        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    for bar in table.bars:
+        verdict = "reached" if bar.reached else "MISSED"
+        print(f"  {verdict}: {bar.name}: {bar.value:.3g} {bar.unit} (below {bar.limit:g})")
+    sys.stdout.flush()
+
+
+def _cell(value: Value) -> str:
+    if _is_nothing(value):
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+
+
+def _is_nothing(value: Value) -> bool:
+    return isinstance(value, float) and math.isnan(value)
