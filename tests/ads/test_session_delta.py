@@ -309,19 +309,40 @@ def test_d7_versions_count_in_the_first_request_only() -> None:
     )
 
 
-def test_d7_a_version_that_comes_back_is_not_mistaken() -> None:
-    """D7: an unknown resource of the client is never taken for one of ours."""
+def test_d7_what_the_client_has_may_come_back() -> None:
+    """D7: gone when the client comes, published later: it has just that, so nothing is sent."""
     play(
         DELTA,
-        publish("routes r 2", "listener l 1 > routes r"),
+        publish("listener l 1 > routes r"),
         ask(LISTENER),
         hear(LISTENER, "l"),
         ack(LISTENER),
-        publish("listener l 1 > routes r"),
         ask(ROUTES, "r", known=known("r@1")),
-        silence,  # still needed by the listener
+        silence,  # kept, as the listener needs it
         publish("routes r 1", "listener l 1 > routes r"),
-        hear(ROUTES, "r@1"),
+        settled,
+        publish("routes r 2", "listener l 1 > routes r"),
+        hear(ROUTES, "r@2"),
+        ack(ROUTES),
+        settled,
+    )
+
+
+def test_d7_what_the_client_has_is_never_sent_from_hearsay() -> None:
+    """D7, D3: asked for again while it is kept, it is neither sent (who has it?) nor removed."""
+    play(
+        DELTA,
+        publish("listener l 1 > routes r"),
+        ask(LISTENER),
+        hear(LISTENER, "l"),
+        ack(LISTENER),
+        ask(ROUTES, "r", known=known("r@1")),
+        ask(ROUTES, "r"),
+        settled,
+        publish("listener l 2"),
+        hear(LISTENER, "l@2"),
+        ack(LISTENER),
+        hear(ROUTES, removed=("r",)),
         ack(ROUTES),
         settled,
     )

@@ -20,6 +20,7 @@ from tests.ads.play import (
     settled,
     silence,
     stale,
+    start,
     unsettled,
 )
 
@@ -358,7 +359,25 @@ def test_s14_other_types_send_what_changed() -> None:
         publish("endpoints a 2"),
         settled,
         publish("endpoints a 2", "endpoints b 1"),
-        hear(ENDPOINTS, "b@1"),
+        settled,  # the client never let go of it
+        publish("endpoints a 2"),
+        publish("endpoints a 2", "endpoints b 2"),
+        hear(ENDPOINTS, "b@2"),
+    )
+
+
+def test_s14_what_cannot_be_told_gone_is_still_in_use() -> None:
+    """S14, W2: routes that left the set keep their cluster until the client drops them."""
+    play(
+        SOTW,
+        publish("cluster a 1", "routes r 1 > cluster a"),
+        start(CLUSTER, ROUTES, routes=("r",)),
+        publish_set(EMPTY),
+        settled,
+        ask_again(ROUTES),
+        hear(CLUSTER),
+        ack(CLUSTER),
+        settled,
     )
 
 

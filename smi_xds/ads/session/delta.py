@@ -12,6 +12,7 @@ from smi_xds.ads.session.pictures import (
 from smi_xds.ads.session.stream import Session
 from smi_xds.ads.session.subscription import Subscription
 from smi_xds.ads.session.wording import replaced, warms
+from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import WILDCARD_TYPES, Resource
 
 _STAR = frozenset({WILDCARD})
@@ -101,6 +102,9 @@ class DeltaSession(Session):
         sub.demand(due - _STAR)
 
     # ------------------------------------------------------------------ responses
+
+    def _tells_removal(self, type_: TypeUrl) -> bool:  # noqa: ARG002 - of any type (D10)
+        return True
 
     def _response(self, sub: Subscription, served: Picture, due: frozenset[str]) -> Response | None:
         told = sub.told

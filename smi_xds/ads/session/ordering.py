@@ -65,11 +65,11 @@ class Withheld:
     """Added or changed resources that wait for a cluster."""
     kept: frozenset[str]
     """Gone resources that the client may still use."""
-    release_at: float | None
+    release_at: float | None = None
     """When time alone will release something; None where only the client can."""
 
 
-NOTHING: Final = Withheld(frozenset(), frozenset(), None)
+NOTHING: Final = Withheld(frozenset(), frozenset())
 
 Subscriptions = Mapping[TypeUrl, Subscription]
 
@@ -84,6 +84,9 @@ def withhold(
         return Withheld(held, frozenset(), release_at) if held else NOTHING
     if held and sub.type == LISTENER:
         # What goes may be the old form of what is held, on the same address: they change together.
+        return Withheld(held, diff.departed, release_at)
+    if not sub.tells_removal:
+        # The client uses it until it stops asking for it (S14), and so do we think.
         return Withheld(held, diff.departed, release_at)
     kept, claimed = _kept(sub.type, diff.departed, subs, is_open=now < claims_until)
     if claimed:

@@ -88,18 +88,21 @@ def difference(old: Picture, new: Picture) -> Difference:
     return Difference(tuple(sorted(changed, key=lambda r: r.name)), departed)
 
 
-def is_same(one: Resource | None, other: Resource | None) -> bool:
-    """Whether both say the same to a client."""
-    if one is other:
-        return True
-    return one is not None and other is not None and one.version == other.version
+def is_same(told: Resource | None, other: Resource) -> bool:
+    """Whether the client was told just that, or said that it has just that."""
+    if told is None or told is other:
+        return told is other
+    return told.version in (other.version, _MARK + other.version)
+
+
+# Keeps what a client says it has different from resources of ours, which have bytes.
+_MARK: Final = "?"
 
 
 def stand_in(type_: TypeUrl, name: str, version: str) -> Resource:
     """A resource that a client says it has and whose content we do not know; never sent."""
-    # The mark keeps it different from a resource of ours that has this version some day.
-    version = f"?{version}"
-    return Resource(name=name, type=type_, version=version, body=b"", needs=frozenset({ANYTHING}))
+    needs = frozenset({ANYTHING})
+    return Resource(name=name, type=type_, version=_MARK + version, body=b"", needs=needs)
 
 
 def is_stand_in(resource: Resource) -> bool:

@@ -5,6 +5,7 @@ from smi_xds.ads.session.pictures import Difference, Picture
 from smi_xds.ads.session.stream import Session
 from smi_xds.ads.session.subscription import Subscription
 from smi_xds.ads.session.wording import replaced, warms
+from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import WILDCARD_TYPES
 
 _STAR = frozenset({WILDCARD})
@@ -46,6 +47,9 @@ class SotwSession(Session):
         sub.want(self._memo.interest(wildcard=wildcard, names=names), self._memo)
         # The client may have dropped what it asks for again (S8).
         sub.demand(added | self._owed_by_parent(sub))
+
+    def _tells_removal(self, type_: TypeUrl) -> bool:
+        return type_ in WILDCARD_TYPES  # by absence from the full state (S13)
 
     def _response(self, sub: Subscription, served: Picture, due: frozenset[str]) -> Response | None:
         told = sub.told

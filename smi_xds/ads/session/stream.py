@@ -62,7 +62,8 @@ class Session:
             return Close(Refusal.RESOURCE_EXHAUSTED, text)
         layers = self._resources.layers.get(type_, ())
         told = self._memo.target(type_, (), NO_INTEREST)
-        sub = self._subs[type_] = Subscription(type_, layers, told)
+        sub = Subscription(type_, layers, told, tells_removal=self._tells_removal(type_))
+        self._subs[type_] = sub
         last = len(PUSH_ORDER)
         by_order = sorted(self._subs.items(), key=lambda item: PUSH_ORDER.get(item[0], last))
         self._subs = dict(by_order)
@@ -173,6 +174,10 @@ class Session:
 
     def _response(self, sub: Subscription, served: Picture, due: frozenset[str]) -> Response | None:
         """Word what leads from `told` to `served` and answers what is due."""
+        raise NotImplementedError
+
+    def _tells_removal(self, type_: TypeUrl) -> bool:
+        """Whether the dialect can tell a client that a resource of this type is gone."""
         raise NotImplementedError
 
     def _claim(self, now: float) -> None:

@@ -35,13 +35,18 @@ class Subscription:
         "sent_at",
         "serial",
         "target",
+        "tells_removal",
         "told",
         "type",
         "waiting",
     )
 
-    def __init__(self, type_: TypeUrl, layers: Layers, told: Picture) -> None:
+    def __init__(
+        self, type_: TypeUrl, layers: Layers, told: Picture, *, tells_removal: bool
+    ) -> None:
         self.type = type_
+        self.tells_removal = tells_removal
+        """Whether the dialect has words for "this is gone" in this type (S13, S14, D10)."""
         self.interest: Interest = NO_INTEREST
         self.ever_named = False
         """SotW: some request had names, so an empty list no longer means everything (S10)."""
@@ -103,10 +108,10 @@ class Subscription:
             gone = [name for name in self.doubts if not interest.covers(name)]
             self.doubts = without_doubts(self.doubts, gone)
 
-    def demand(self, names: frozenset[str]) -> None:
+    def demand(self, names: Set[str]) -> None:
         """These names must be answered, whatever the client was told before."""
         if names:
-            self.due = self.due | names if self.due else names
+            self.due = self.due.union(names)
             self.dirty = True
 
     def send(self, response: Response, now: float) -> None:
@@ -130,13 +135,13 @@ class Subscription:
             # Part of it may have been applied (D9): what it needs and what it replaced both count.
             if response.complete:  # what it repeated unchanged was judged anew, too
                 names |= response.told.resources.keys()
-            self.refused = (self.refused - names) | blamed(names, error)
+            self.refused = self.refused.difference(names) | blamed(names, error)
             return Rejected(response, error, self.refused)
         if response.complete or self.doubts is response.replaced:
             self.doubts, self.refused = _NO_DOUBTS, _NONE
         else:
             self.doubts = without_doubts(self.doubts, names)
-            self.refused = self.refused - names
+            self.refused = self.refused.difference(names)
         return Acked(response, self.refused)
 
     def may_need(self, need: Need) -> bool:
