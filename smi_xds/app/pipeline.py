@@ -7,12 +7,13 @@ translates, publishes, and tells the log which problems came and went.
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import structlog
 
+from smi_xds.app.meters import Meters
 from smi_xds.app.pulse import Latest, Pulse
 from smi_xds.identity.ca import Leaf
 from smi_xds.identity.issuer import Issuer
@@ -27,7 +28,11 @@ from smi_xds.xds.translate import Translator
 
 log = structlog.get_logger()
 
-Publish = Callable[[Mapping[str, ResourceSet]], object]
+
+class Publish(Protocol):
+    """Takes what every proxy is to have, and when the first of the changes was seen."""
+
+    def __call__(self, snapshot: Mapping[str, ResourceSet], /, *, since: float) -> object: ...
 
 
 class Intake:
@@ -62,15 +67,25 @@ class Pipeline:
         self, store: Store, *, settings: MeshSettings, issuer: Issuer, publish: Publish
     ) -> None:
         self.rounds: Latest[Round] = Latest()
-        self.failures = 0
-        """Rounds that failed by a bug of ours; what was published before stays."""
+        self.meters = Meters()
         self._store = store
         self._settings = settings
         self._issuer = issuer
         self._publish = publish
         self._secrets: dict[SpiffeId, tuple[Leaf, Resource]] = {}
         self._refused: set[SpiffeId] = set()
+        self._told: tuple[Problem, ...] = ()
         self._forget()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong in the objects of the last round."""
+        return () if self.rounds.value is None else self.rounds.value.mesh.problems
+
+    @property
+    def failures(self) -> int:
+        """Rounds that failed by a bug of ours; what was published before stays."""
+        return int(self.meters.failed.values[""])
 
     async def run(self, pulse: Pulse) -> NoReturn:
         """Build whenever something changed, once all sources have said what they have."""
@@ -78,6 +93,9 @@ class Pipeline:
             began = await pulse.next()
             if self._store.synced:
                 self.step(began)
+            else:
+                # What a first round waits for must not wait for it.
+                self._tell(self._store.objects().problems)
             pulse.served()
             await asyncio.sleep(0)
 
@@ -85,31 +103,40 @@ class Pipeline:
         """One round."""
         last = self.rounds.value
         try:
-            mesh = self._build()
+            mesh = self._build(began)
         except Exception:
             # A bug of ours. One that is there from the start must be seen; later, what was
             # published is worth more than a process that ends.
             if last is None:
                 raise
             log.exception("rebuild_failed")
-            self.failures += 1
+            self.meters.failed.add()
             self._forget()
             return
         self.rounds.set(Round(mesh=mesh, began=began, published=time.perf_counter()))
-        _log_problems(last.mesh.problems if last else (), mesh.problems)
+        self._tell(mesh.problems)
         if last is None:
             log.info("synced", services=len(mesh.services), workloads=len(mesh.workloads))
             # What lives now lives long: the collector need not look at it again.
             gc.collect()
             gc.freeze()
 
+    def _tell(self, problems: tuple[Problem, ...]) -> None:
+        """Log which problems came and went."""
+        _log_problems(self._told, problems)
+        self._told = problems
+
     def _forget(self) -> None:
         self._build_mesh = MeshBuilder(self._settings)
         self._translate = Translator()
 
-    def _build(self) -> Mesh:
+    def _build(self, began: float) -> Mesh:
+        start = time.perf_counter()
         mesh = self._build_mesh(self._store.objects())
-        self._publish(self._translate(mesh, credentials=self._credentials(mesh)))
+        snapshot = self._translate(mesh, credentials=self._credentials(mesh))
+        self._publish(snapshot, since=began)
+        self.meters.rounds.add()
+        self.meters.build.observe(time.perf_counter() - start)
         return mesh
 
     def _credentials(self, mesh: Mesh) -> Credentials:

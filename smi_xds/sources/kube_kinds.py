@@ -14,6 +14,8 @@ class Kind:
     plural: str
     group: str = ""
     version: str = "v1"
+    is_vital: bool = False
+    """Without it there would be nothing in the mesh, not less: it is waited for."""
 
     @property
     def is_custom(self) -> bool:
@@ -44,11 +46,11 @@ class Kind:
 
 
 KINDS = (
-    Kind(kind="Namespace", plural="namespaces"),
+    Kind(kind="Namespace", plural="namespaces", is_vital=True),
     Kind(kind="ServiceAccount", plural="serviceaccounts"),
-    Kind(kind="Service", plural="services"),
-    Kind(kind="Pod", plural="pods"),
-    Kind(kind="EndpointSlice", plural="endpointslices", group="discovery.k8s.io"),
+    Kind(kind="Service", plural="services", is_vital=True),
+    Kind(kind="Pod", plural="pods", is_vital=True),
+    Kind(kind="EndpointSlice", plural="endpointslices", group="discovery.k8s.io", is_vital=True),
     Kind(kind="TrafficTarget", plural="traffictargets", group=ACCESS_GROUP, version="v1alpha3"),
     Kind(kind="HTTPRouteGroup", plural="httproutegroups", group=SPECS_GROUP, version="v1alpha4"),
     Kind(kind="TCPRoute", plural="tcproutes", group=SPECS_GROUP, version="v1alpha4"),

@@ -75,7 +75,7 @@ class Api(Protocol):
 
 
 class Availability:
-    """Whether the API server answers: one problem for all kinds, and one line in the log."""
+    """Whether the API server answers: one problem for all kinds."""
 
     def __init__(self, *, server: str, sink: Sink) -> None:
         self._server = server
@@ -89,7 +89,6 @@ class Availability:
         self._failing.add(origin)
         if is_first:
             self._back.clear()
-            log.warning("kubernetes_away", server=self._server, reason=reason)
             problem = Problem(
                 ref=SOURCE_REF,
                 field="",
@@ -106,7 +105,6 @@ class Availability:
         self._failing.discard(origin)
         self._back.set()
         if not self._failing:
-            log.info("kubernetes_back", server=self._server)
             self._sink.apply(Origin(KUBERNETES), [Reported()])
 
     async def pause(self, seconds: float) -> None:
@@ -148,6 +146,7 @@ class KindWatch:
         """The resource version to go on from; None to list."""
         self._failures = 0
         self._missing = 0
+        self._was_listed = False
 
     async def run(self) -> NoReturn:
         """Go on for ever. Made as simple as possible: the steps are what is tested."""
@@ -187,6 +186,7 @@ class KindWatch:
         self._on_answer(self.origin)
         self._seen = page.metadata.resource_version
         self._failures = self._missing = 0
+        self._was_listed = True
         return 0.0
 
     async def _read_page(self, token: str) -> bytes:
@@ -256,14 +256,18 @@ class KindWatch:
     def _forbidden(self, error: RefusedError) -> float:
         self._seen = None
         where = f"namespace {self._namespace}" if self._namespace else "all namespaces"
+        # A control plane that is started without rights must not empty the sidecars that run.
+        must_wait = self._kind.is_vital and not self._was_listed
         self._report(
             Problem(
                 ref=SOURCE_REF,
                 field="",
                 code=ProblemCode.SOURCE_FORBIDDEN,
                 message=f"may not list and watch {self._kind.full_name} in {where}: {error}",
-                cure="Bind a role with the verbs list and watch on them to this account.",
-            )
+                cure="Bind a role with the verbs list and watch on them to this account"
+                + ("; until then nothing is served." if must_wait else "."),
+            ),
+            is_answer=not must_wait,
         )
         return FORBIDDEN_PAUSE
 
@@ -285,11 +289,12 @@ class KindWatch:
             self._sink.apply(self.origin, [Replaced(())])
         return MISSING_PAUSE
 
-    def _report(self, problem: Problem) -> None:
+    def _report(self, problem: Problem, *, is_answer: bool = True) -> None:
         """The API server answers, only not with objects: the others go on without these."""
         self._availability.succeed(self.origin)
         self._sink.apply(self.origin, [Reported((problem,))])
-        self._on_answer(self.origin)
+        if is_answer:
+            self._on_answer(self.origin)
 
     def _away(self, reason: str) -> float:
         self._availability.fail(self.origin, reason)

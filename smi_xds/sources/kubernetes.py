@@ -103,18 +103,16 @@ class Connection:
         configuration = await _configuration_from(self._config)
         # One connection for each watch, and a watch takes all the time there is.
         configuration.connection_pool_maxsize = 0
-        try:
-            rest = RESTClientObject(configuration)
-        except OSError as error:  # a certificate that is missing, or is none
-            raise SourceError(f"--kubernetes: the certificates cannot be read: {error}") from error
-        old, self._configuration, self._rest = self._rest, configuration, rest
-        if old is not None:
-            await old.close()
+        # Only to try the certificates: what is open needs someone who closes it, and what opens
+        # may never run.
+        await _rest_from(configuration).close()
+        self._configuration = configuration
 
     async def close(self) -> None:
-        """Close all connections."""
-        if self._rest is not None:
-            await self._rest.close()
+        """Close all connections; the next request opens new ones."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            await rest.close()
 
     async def renew(self) -> None:
         """Read the configuration again: a token was rotated, a plug-in has a new one."""
@@ -123,6 +121,7 @@ class Connection:
         self._renewing = True
         try:
             await self.open()
+            await self.close()
         finally:
             self._renewing = False
 
@@ -142,8 +141,8 @@ class Connection:
     async def _request(
         self, path: str, params: Mapping[str, str], *, silence: float
     ) -> aiohttp.ClientResponse:
-        assert self._rest is not None, "opened before"
-        rest, configuration = self._rest, self._configuration
+        configuration = self._configuration
+        rest = self._rest = self._rest or _rest_from(configuration)
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         try:
             # May read the token of the service account again, which is rotated.
@@ -195,6 +194,13 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or "no answer in time"
 
 
+def _rest_from(configuration: Configuration) -> RESTClientObject:
+    try:
+        return RESTClientObject(configuration)
+    except OSError as error:  # a certificate that is missing, or is none
+        raise SourceError(f"--kubernetes: the certificates cannot be read: {error}") from error
+
+
 async def _configuration_from(config: KubernetesConfig) -> Configuration:
     configuration = Configuration()
     if config.in_cluster:
@@ -216,6 +222,8 @@ async def _configuration_from(config: KubernetesConfig) -> Configuration:
         )
     except Exception as error:  # the library lets anything through that a bad file leads to
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, (AttributeError, KeyError, TypeError)):  # of something not there
+            reason = "it is no kubeconfig"
         context = f", context {config.context}" if config.context else ""
         raise SourceError(
             f"kubeconfig {paths}{context} cannot be used: {reason}; "

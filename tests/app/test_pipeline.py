@@ -1,5 +1,6 @@
 """Rounds: what is published when, and what survives a failure."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ from smi_xds.objects.store import Applied, Deleted, Failed, Origin, Store, Synce
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef
 from smi_xds.xds.resources import SECRET, ResourceSet
+from tests.support.wait import eventually_async
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FILES = Origin("files")
@@ -50,8 +52,13 @@ class Bench:
             self.store,
             settings=MeshSettings(),
             issuer=self.issuer,
-            publish=self.published.append,
+            publish=self.publish,
         )
+
+    def publish(self, snapshot: Sets, /, *, since: float) -> None:
+        """Take note."""
+        self.published.append(snapshot)
+        self.since = since
 
 
 @pytest.fixture
@@ -181,6 +188,22 @@ def test_a_bug_in_a_later_round_keeps_what_was_published(
 
     bench.pipeline.step(0)
     assert len(bench.published) == 2
+
+
+async def test_problems_are_logged_before_the_first_round(bench: Bench) -> None:
+    """What it waits for is told while it waits, and once."""
+    problem = mk_problem("a")
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(bench.pipeline.run(bench.pulse))
+            bench.intake.apply(FILES, [Failed(problem)])
+            await eventually_async(lambda: logs)
+            assert bench.published == []
+            bench.intake.apply(FILES, [Synced()])
+            await eventually_async(lambda: bench.published)
+            running.cancel()
+
+    assert [line["event"] for line in logs] == ["problem_found", "synced"]
 
 
 def test_a_bug_in_the_first_round_is_raised(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

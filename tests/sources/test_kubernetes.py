@@ -197,19 +197,36 @@ async def test_a_silent_connection(
 
 async def test_a_forbidden_kind(api: FakeApi, tmp_path: Path) -> None:
     """It is a problem that names the right; the others go on, and so does it once allowed."""
-    api.put(SLICES, "s", addressType="IPv4")
-    api.refusals[SLICES] = 403
+    api.put(SPLITS, "s", spec={"service": "web"})
+    api.refusals[SPLITS] = 403
     async with watching(api.config(tmp_path)) as sink:
         await eventually_async(sink.is_synced)
         (problem,) = sink.objects.problems
         assert problem.code is ProblemCode.SOURCE_FORBIDDEN
         assert problem.message == (
-            "may not list and watch endpointslices.discovery.k8s.io in all namespaces: "
+            "may not list and watch trafficsplits.split.smi-spec.io in all namespaces: "
             "refused by the test"
         )
 
-        del api.refusals[SLICES]
+        del api.refusals[SPLITS]
         await eventually_async(lambda: sink.codes == [])
+        assert sink.objects.splits
+
+
+async def test_a_forbidden_kind_without_which_there_is_no_mesh(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    """It is waited for at the start: an empty mesh would empty the sidecars that run."""
+    api.refusals[SLICES] = 403
+    async with watching(api.config(tmp_path)) as sink:
+        await watched(api, ACCOUNTS)
+        await eventually_async(lambda: len(api.asked(SLICES, watch=False)) > 2)
+        assert sink.codes == [ProblemCode.SOURCE_FORBIDDEN]
+        assert not sink.is_synced()
+
+        del api.refusals[SLICES]
+        await eventually_async(sink.is_synced)
+        assert sink.codes == []
 
 
 async def test_a_right_that_is_taken_away(api: FakeApi, tmp_path: Path) -> None:
@@ -323,6 +340,7 @@ async def test_some_namespaces(api: FakeApi, tmp_path: Path) -> None:
     [
         (None, None, "does not exist: give --kubeconfig FILE"),
         ("{", None, "cannot be used"),
+        ("", None, "cannot be used: it is no kubeconfig"),
         ("[]", None, "cannot be used"),
         ("{}", None, "cannot be used"),
         ("GOOD", "elsewhere", "context elsewhere cannot be used"),
