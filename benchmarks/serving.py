@@ -91,7 +91,8 @@ def _start() -> Report:
 def _serving(state: Path) -> Iterator["subprocess.Popen[str]"]:
     command = [
         *(str(Path(sys.executable).with_name("smi-xds")), "serve", "--files", str(_EXAMPLES)),
-        *("--xds-address", "127.0.0.1:0", "--state-folder", str(state), "--log-format", "json"),
+        *("--xds-address", "127.0.0.1:0", "--monitoring-address", "127.0.0.1:0"),
+        *("--state-folder", str(state), "--log-format", "json"),
     ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:

@@ -17,6 +17,7 @@ from smi_xds.problems import ConfigError
 from smi_xds.values import Mode, is_trust_domain
 
 DEFAULT_XDS_ADDRESS = "127.0.0.1:15010"  # Istio's port for xDS in plaintext, which operators know
+DEFAULT_MONITORING_ADDRESS = "127.0.0.1:15014"  # Istio's port for it, as well
 DEFAULT_TRUST_DOMAIN = "cluster.local"  # what the meshes of this field default to
 
 # The name of a Kubernetes namespace: RFC 1123, section 2.1, in lower case.
@@ -100,6 +101,8 @@ class ServeConfig:
     files: tuple[Path, ...]
     kubernetes: KubernetesConfig | None
     xds_address: Address
+    monitoring_address: Address | None = None
+    """Where metrics and health are served; None for nowhere."""
     state_folder: Path
     mesh: MeshConfig
     log: LogConfig
@@ -110,6 +113,7 @@ def parse_serve(
     files: Iterable[Path] = (),
     kubernetes: KubernetesConfig | None = None,
     xds_address: str = DEFAULT_XDS_ADDRESS,
+    monitoring_address: str | None = None,
     state_folder: Path | None = None,
     mesh: MeshConfig | None = None,
     log: LogConfig | None = None,
@@ -123,6 +127,11 @@ def parse_serve(
         files=folders,
         kubernetes=kubernetes,
         xds_address=parse_xds_address(xds_address),
+        monitoring_address=(
+            None
+            if monitoring_address is None
+            else parse_address(monitoring_address, flag="--monitoring-address")
+        ),
         state_folder=state_folder or default_state_folder(environ),
         mesh=mesh or MeshConfig(),
         log=log or LogConfig(),

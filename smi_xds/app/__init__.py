@@ -13,12 +13,15 @@ import structlog
 
 from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import listening
+from smi_xds.ads.standing import gauges
 from smi_xds.ads.status import Status
 from smi_xds.app.logs import configure_logging
+from smi_xds.app.meters import measure_lag, problems_gauge
 from smi_xds.app.pipeline import Intake, Pipeline, Round
 from smi_xds.app.pulse import Pulse
 from smi_xds.app.signals import run_until_signal
-from smi_xds.config import ServeConfig
+from smi_xds.config import Address, ServeConfig
+from smi_xds.debug.service import all_problems, debug_services
 from smi_xds.identity.ca import Authority
 from smi_xds.identity.issuer import Issuer, wall_clock
 from smi_xds.identity.state import load_or_create
@@ -38,9 +41,13 @@ log = structlog.get_logger()
 class Running:
     """A server that runs, as its surroundings see it."""
 
-    def __init__(self, *, host: str, port: int, status: Status, pipeline: Pipeline) -> None:
-        self.xds_host = host
-        self.xds_port = port
+    def __init__(
+        self, *, xds: Address, monitoring: Address | None, status: Status, pipeline: Pipeline
+    ) -> None:
+        self.xds_host = xds.host
+        self.xds_port = xds.port
+        self.monitoring = monitoring
+        """Where metrics are; None where nobody wanted them."""
         self.status = status
         self._pipeline = pipeline
 
@@ -95,20 +102,46 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     pipeline = Pipeline(store, settings=mesh_settings(config), issuer=issuer, publish=cache.publish)
     warm_up()
     host = config.xds_address.host
+    debug = debug_services(cache, status, problems=lambda: pipeline.problems)
     async with (
-        listening(cache, status, host=host, port=config.xds_address.port) as port,
+        listening(cache, status, host=host, port=config.xds_address.port, services=debug) as port,
+        _monitoring(config.monitoring_address, cache, status, pipeline=pipeline) as monitoring,
         asyncio.TaskGroup() as tasks,
     ):
         intake = Intake(store, pulse)
         children = [tasks.create_task(source.run(intake), name=source.name) for source in sources]
         children.append(tasks.create_task(pipeline.run(pulse), name="pipeline"))
         children.append(tasks.create_task(issuer.run(lambda _: pulse.ring()), name="issuer"))
+        children.append(tasks.create_task(measure_lag(pipeline.meters.lag), name="loop-lag"))
         await pipeline.rounds.newer_than(0)
+        xds = Address(host, port)
         try:
-            yield Running(host=host, port=port, status=status, pipeline=pipeline)
+            yield Running(xds=xds, monitoring=monitoring, status=status, pipeline=pipeline)
         finally:
             for child in children:
                 child.cancel()
+
+
+@asynccontextmanager
+async def _monitoring(
+    address: Address | None, cache: Cache, status: Status, *, pipeline: Pipeline
+) -> AsyncIterator[Address | None]:
+    """Serve metrics and health, if anybody wants them."""
+    if address is None:
+        yield None
+        return
+    # aiohttp takes a third of a second to import, and the demo does without.
+    from smi_xds.web.monitoring import monitoring_pages
+    from smi_xds.web.server import serving
+
+    problems = problems_gauge(lambda: all_problems(status, lambda: pipeline.problems))
+    metrics = (
+        *(*status.meters.all(), *gauges(cache, status)),
+        *(*pipeline.meters.all(), problems),
+    )
+    pages = monitoring_pages(metrics, is_ready=lambda: cache.is_ready)
+    async with serving(pages, address, what="monitoring", flag="--monitoring-address") as port:
+        yield Address(address.host, port)
 
 
 def serve(config: ServeConfig) -> int:
@@ -129,7 +162,11 @@ async def _serve(config: ServeConfig) -> None:
         trust_domain=config.mesh.trust_domain,
     )
     async with running(config) as server:
-        log.info("serving", xds_address=f"{server.xds_host}:{server.xds_port}")
+        log.info(
+            "serving",
+            xds_address=f"{server.xds_host}:{server.xds_port}",
+            monitoring_address=server.monitoring and str(server.monitoring),
+        )
         log.warning(
             "identities_unproven",
             message="any process on this machine that reaches the xDS port may ask for any "

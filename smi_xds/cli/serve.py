@@ -7,6 +7,7 @@ import click
 
 from smi_xds.cli import options
 from smi_xds.config import (
+    DEFAULT_MONITORING_ADDRESS,
     DEFAULT_XDS_ADDRESS,
     KubernetesConfig,
     LogFormat,
@@ -51,6 +52,13 @@ def _kubernetes(command: options.Command) -> options.Command:
     help="Where sidecars ask; loopback only, port 0 for any free one.",
 )
 @click.option(
+    "--monitoring-address",
+    default=DEFAULT_MONITORING_ADDRESS,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where /metrics, /healthz and /readyz are served; port 0 for any free one.",
+)
+@click.option(
     "--state-folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -76,6 +84,7 @@ def serve(
     in_cluster: bool,
     namespaces: tuple[str, ...],
     xds_address: str,
+    monitoring_address: str,
     state_folder: Path | None,
     log_format: str | None,
     log_level: str,
@@ -100,6 +109,7 @@ def serve(
         files=files,
         kubernetes=_api_server(kubernetes, kubeconfig, context, namespaces, in_cluster=in_cluster),
         xds_address=xds_address,
+        monitoring_address=monitoring_address,
         state_folder=state_folder,
         mesh=parse_mesh(**mesh),
         log=parse_log(log_format=chosen, log_level=log_level),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 COMMAND = [sys.executable, "-c", "from smi_xds.cli.main import main; main()", "serve"]
+ANYWHERE = ["--xds-address", "127.0.0.1:0", "--monitoring-address", "127.0.0.1:0"]
 
 GOOD = """
 apiVersion: v1
@@ -39,10 +40,10 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(*arguments: object, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """A server on a free port, with a home folder of its own."""
+    """A server on free ports, with a home folder of its own."""
     environment = {name: value for name, value in os.environ.items() if "XDG" not in name}
     with subprocess.Popen(
-        [*COMMAND, "--xds-address", "127.0.0.1:0", *map(str, arguments)],
+        [*COMMAND, *ANYWHERE, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

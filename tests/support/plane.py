@@ -19,7 +19,8 @@ class ControlPlane:
     """The same command with the same arguments, as often as it is started."""
 
     def __init__(self, *arguments: object, folder: Path) -> None:
-        self._arguments = ["serve", "--log-format", "json", *map(str, arguments)]
+        anywhere = ("--monitoring-address", "127.0.0.1:0")
+        self._arguments = ["serve", "--log-format", "json", *anywhere, *map(str, arguments)]
         self._folder = folder
         self._process: Process | None = None
         self._starts = 0

@@ -1,0 +1,1 @@
+"""The HTTP edge: `server` speaks aiohttp, everything else is functions of data."""
