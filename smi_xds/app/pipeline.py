@@ -180,4 +180,10 @@ def _log_problems(before: tuple[Problem, ...], after: tuple[Problem, ...]) -> No
             cure=problem.cure,
         )
     for problem in sorted(old - new):
-        log.info("problem_solved", code=problem.code.value, object=str(problem.ref))
+        log.info(
+            "problem_solved",
+            code=problem.code.value,
+            object=str(problem.ref),
+            field=problem.field,
+            message=problem.message,
+        )

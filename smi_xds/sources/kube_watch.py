@@ -83,7 +83,7 @@ class Availability:
         self._failing: set[Origin] = set()
         self._back = asyncio.Event()
 
-    def fail(self, origin: Origin, reason: str) -> None:
+    def fail(self, origin: Origin, reason: str, *, cure: str) -> None:
         """A request failed; only the first of an outage is told."""
         is_first = not self._failing
         self._failing.add(origin)
@@ -94,7 +94,7 @@ class Availability:
                 field="",
                 code=ProblemCode.SOURCE_UNAVAILABLE,
                 message=f"the API server at {self._server} cannot be read: {reason}",
-                cure="Make it reachable; until then the last configuration stays.",
+                cure=f"{cure}; until then the last configuration stays.",
             )
             self._sink.apply(Origin(KUBERNETES), [Reported((problem,))])
 
@@ -246,7 +246,10 @@ class KindWatch:
                 return self._away(f"{self._kind.full_name}: {status} {error}".rstrip())
 
     async def _unauthorized(self, error: RefusedError) -> float:
-        pause = self._away(f"it does not accept the credentials: {error}")
+        pause = self._away(
+            f"it does not accept the credentials: {error}",
+            cure="Renew them where the kubeconfig has them",
+        )
         try:
             await self._api.renew()
         except SourceError as renewal:
@@ -296,8 +299,8 @@ class KindWatch:
         if is_answer:
             self._on_answer(self.origin)
 
-    def _away(self, reason: str) -> float:
-        self._availability.fail(self.origin, reason)
+    def _away(self, reason: str, *, cure: str = "Make it reachable") -> float:
+        self._availability.fail(self.origin, reason, cure=cure)
         return self._backed_off()
 
     def _backed_off(self) -> float:

@@ -84,13 +84,25 @@ class KubernetesSource:
         raise AssertionError("watches never end")
 
 
+class _Session:
+    """Connections with one set of credentials, and how many requests are under way on them."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.users = 0
+        try:
+            self.rest = RESTClientObject(configuration)
+        except OSError as error:  # a certificate that is missing, or is none
+            raise SourceError(f"--kubernetes: the certificates cannot be read: {error}") from error
+
+
 class Connection:
     """HTTP to one API server, with the credentials that a configuration leads to."""
 
     def __init__(self, config: KubernetesConfig) -> None:
         self._config = config
         self._configuration = Configuration()
-        self._rest: RESTClientObject | None = None
+        self._session: _Session | None = None
         self._renewing = False
 
     @property
@@ -105,14 +117,14 @@ class Connection:
         configuration.connection_pool_maxsize = 0
         # Only to try the certificates: what is open needs someone who closes it, and what opens
         # may never run.
-        await _rest_from(configuration).close()
+        await _Session(configuration).rest.close()
         self._configuration = configuration
 
     async def close(self) -> None:
-        """Close all connections; the next request opens new ones."""
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            await rest.close()
+        """Close connections when the last request on them is over; the next one opens new ones."""
+        session, self._session = self._session, None
+        if session is not None and not session.users:
+            await session.rest.close()
 
     async def renew(self) -> None:
         """Read the configuration again: a token was rotated, a plug-in has a new one."""
@@ -130,38 +142,50 @@ class Connection:
         self, path: str, params: Mapping[str, str], *, silence: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The chunks of an answer; RefusedError or UnreachableError, also amid the chunks."""
-        response = await self._request(path, params, silence=silence)
-        try:
-            if response.status != HTTPStatus.OK:
-                raise await _refusal(response)
-            yield _chunks(response)
-        finally:
-            _drop(response)
+        async with self._borrowed() as session:
+            response = await _request(session, path, params, silence=silence)
+            try:
+                if response.status != HTTPStatus.OK:
+                    raise await _refusal(response)
+                yield _chunks(response)
+            finally:
+                _drop(response)
 
-    async def _request(
-        self, path: str, params: Mapping[str, str], *, silence: float
-    ) -> aiohttp.ClientResponse:
-        configuration = self._configuration
-        rest = self._rest = self._rest or _rest_from(configuration)
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[_Session]:
+        """The session of now; one that was replaced lives until its last request is over."""
+        session = self._session = self._session or _Session(self._configuration)
+        session.users += 1
         try:
-            # May read the token of the service account again, which is rotated.
-            token = await configuration.auth_settings()
-            if "BearerToken" in token:
-                headers["Authorization"] = token["BearerToken"]["value"]
-            return await rest.pool_manager.get(
-                f"{configuration.host}{path}",
-                params=params,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),
-                proxy=rest.proxy,
-                proxy_headers=rest.proxy_headers,
-                server_hostname=rest.server_hostname,
-            )
-        except (aiohttp.ClientError, OSError, RuntimeError, ConfigException) as error:
-            # RuntimeError: the session was closed meanwhile, as the credentials were renewed.
-            raise UnreachableError(_reason(error)) from error
+            yield session
+        finally:
+            session.users -= 1
+            if session is not self._session and not session.users:
+                await session.rest.close()
+
+
+async def _request(
+    session: _Session, path: str, params: Mapping[str, str], *, silence: float
+) -> aiohttp.ClientResponse:
+    rest, configuration = session.rest, session.configuration
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    try:
+        # May read the token of the service account again, which is rotated.
+        token = await configuration.auth_settings()
+        if "BearerToken" in token:
+            headers["Authorization"] = token["BearerToken"]["value"]
+        return await rest.pool_manager.get(
+            f"{configuration.host}{path}",
+            params=params,
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),
+            proxy=rest.proxy,
+            proxy_headers=rest.proxy_headers,
+            server_hostname=rest.server_hostname,
+        )
+    except (aiohttp.ClientError, OSError, ConfigException) as error:
+        raise UnreachableError(_reason(error)) from error
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -192,13 +216,6 @@ async def _refusal(response: aiohttp.ClientResponse) -> RefusedError:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or "no answer in time"
-
-
-def _rest_from(configuration: Configuration) -> RESTClientObject:
-    try:
-        return RESTClientObject(configuration)
-    except OSError as error:  # a certificate that is missing, or is none
-        raise SourceError(f"--kubernetes: the certificates cannot be read: {error}") from error
 
 
 async def _configuration_from(config: KubernetesConfig) -> Configuration:

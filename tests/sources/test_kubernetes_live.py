@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from smi_xds.config import KubernetesConfig
 from smi_xds.problems import ProblemCode
-from smi_xds.sources.kubernetes import KubernetesSource
+from smi_xds.sources.kubernetes import Connection, KubernetesSource
 from smi_xds.values import ProxyId, ServiceAccountRef, ServiceRef
 from tests.kube.api import Kube
 from tests.kube.cluster import KubeCluster
@@ -185,6 +186,33 @@ async def test_an_account_without_rights(kube: Kube, namespace: str) -> None:
         and f"system:serviceaccount:{namespace}:nobody" in message
         for message in messages
     )
+
+
+async def test_credentials_that_are_refused(
+    kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often all watches are refused at once: when the kubeconfig is mended, they go on."""
+    renewed: list[str] = []
+    renew = Connection.renew
+
+    async def counted(self: Connection) -> None:
+        await renew(self)
+        renewed.append(self.server)
+
+    monkeypatch.setattr(Connection, "renew", counted)
+    good = kube.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+    bad = json.loads(good)
+    bad["users"][0]["user"] = {"token": "stolen"}
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(bad))
+    async with running(source(kube, user=str(path))) as sink:
+        await eventually_async(lambda: sink.codes == [ProblemCode.SOURCE_UNAVAILABLE])
+        await eventually_async(lambda: len(renewed) > 5)
+        assert not sink.is_synced()
+
+        path.write_text(good)
+        await eventually_async(sink.is_synced)
+        assert sink.codes == []
 
 
 async def test_an_outage(own_kube: KubeCluster, namespace: str) -> None:
