@@ -10,6 +10,8 @@ import yaml
 from smi_xds import demo
 from smi_xds.cli.output import readable, to_yaml
 from smi_xds.demo.envoy import envoy_binary
+from smi_xds.identity.issuer import wall_clock
+from smi_xds.identity.state import load_or_create
 from tests.support.cli import run_cli
 
 STORY = Path(demo.__file__).with_name("story")
@@ -175,3 +177,98 @@ def test_long_texts_are_blocks_and_fields_keep_their_order() -> None:
     document = {"z": "one\ntwo\n", "a": {"inline_bytes": "b25lCg=="}}
 
     assert to_yaml(readable(document)) == ("z: |\n  one\n  two\na:\n  inline_string: |\n    one\n")
+
+
+PROXYLESS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: job, namespace: shop, annotations: {smi-xds.io/sidecar: proxyless}}
+spec: {serviceAccountName: worker}
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> tuple[str | Path, ...]:
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    (folder / "job.yaml").write_text(PROXYLESS)
+    return ("--files", folder, "--proxy", "shop/job")
+
+
+def test_a_grpc_process_gets_a_bootstrap_of_its_own(
+    job: tuple[str | Path, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON as gRPC reads it, alone on standard output."""
+    assert run_cli("bootstrap", *job, "--grpc", "--server", "[::1]:12345") == 0
+
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["node"]["id"] == "shop/job"
+    assert printed["xds_servers"][0]["server_uri"] == "[::1]:12345"
+    assert "certificate_providers" not in printed
+
+
+def test_certificates_of_a_grpc_process_are_signed_by_the_state_folder(
+    job: tuple[str | Path, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The bootstrap names the files by their full paths, and standard error says when they end."""
+    monkeypatch.chdir(tmp_path)
+    load_or_create(tmp_path / "state", trust_domain="cluster.local", now=wall_clock())
+    signed = ("--certificates", "certificates", "--state-folder", "state")
+    assert run_cli("bootstrap", *job, "--grpc", *signed) == 0
+
+    captured = capsys.readouterr()
+    identity = json.loads(captured.out)["certificate_providers"]["identity"]["config"]
+    for field, file in (("certificate_file", "tls.crt"), ("private_key_file", "tls.key")):
+        assert identity[field] == str(tmp_path / "certificates" / file)
+        assert (tmp_path / "certificates" / file).exists()
+    assert "# The certificate of spiffe://cluster.local/ns/shop/sa/worker ends at" in captured.err
+
+    before = (tmp_path / "certificates" / "tls.crt").read_bytes()
+    assert run_cli("bootstrap", *job, "--grpc", *signed[:2]) == 0
+    assert (tmp_path / "certificates" / "tls.crt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ((), "shop/job says smi-xds.io/sidecar: proxyless; add --grpc"),
+        (("--grpc", "--output", "yaml"), "gRPC reads JSON alone"),
+        (("--certificates", "x"), "or add --grpc"),
+        (("--grpc", "--state-folder", "x"), "--state-folder signs what --certificates names"),
+        (("--grpc", "--certificates", "x", "--state-folder", "y"), "no certificate authority"),
+    ],
+)
+def test_flags_that_do_not_fit_are_2(
+    job: tuple[str | Path, ...],
+    flags: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line names the flag to change."""
+    monkeypatch.chdir(tmp_path)
+    assert run_cli("bootstrap", *job, *flags) == 2
+
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_a_sidecar_is_no_grpc_process(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its bootstrap is Envoy's."""
+    assert run_cli("bootstrap", *STORE, "--grpc") == 2
+    assert "sidecar: bound; leave out --grpc" in capsys.readouterr().err
+
+
+def test_a_grpc_process_has_no_static_form(
+    job: tuple[str | Path, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no Envoy to run it; what it gets is printed in the other forms."""
+    assert run_cli("translate", *job, "--output", "static") == 2
+    assert "leave out static" in capsys.readouterr().err
+    assert run_cli("translate", *job, "--output", "json") == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["Cluster"]] == ["denied"]

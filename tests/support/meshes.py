@@ -68,7 +68,7 @@ def _namespace(dice: _Dice) -> Namespace:
 
 def _pod(dice: _Dice) -> Pod:
     number, space = dice.any(range(1, 7)), dice.mostly("east", "west")
-    annotations = dice.modes() | {"smi-xds.io/sidecar": dice.mostly("bound", "none")}
+    annotations = dice.modes() | {"smi-xds.io/sidecar": dice.mostly("bound", "proxyless", "none")}
     return Pod(
         namespace=space,
         name=f"pod-{number}",

@@ -14,11 +14,12 @@ from smi_xds.objects.kube import EndpointSlice
 from smi_xds.objects.parse import MeshObject
 from smi_xds.objects.store import Applied, Deleted, Event, Origin, Replaced, Store
 from smi_xds.objects.views import Objects
-from smi_xds.values import ObjectRef, Secret
+from smi_xds.values import ObjectRef, ProxyId, Secret
 from smi_xds.xds import names
 from smi_xds.xds.dump import resource_json
 from smi_xds.xds.resources import (
     CLUSTER,
+    ENDPOINTS,
     LISTENER,
     ROUTES,
     SECRET,
@@ -100,10 +101,10 @@ def test_nothing_is_claimed_twice(world: World) -> None:
             for host in _json(routes)["virtual_hosts"]:
                 hosts.update(host["domains"])
             assert hosts.most_common(1)[0][1] == 1
-        addresses = Counter(
-            str(_json(listener)["address"]) for listener in resources.all(LISTENER).values()
-        )
-        assert addresses.most_common(1)[0][1] == 1
+        listeners = [_json(listener) for listener in resources.all(LISTENER).values()]
+        # Those of gRPC clients have none.
+        addresses = Counter(str(one["address"]) for one in listeners if "address" in one)
+        assert max(addresses.values(), default=1) == 1
 
 
 @settings(max_examples=50)
@@ -153,10 +154,18 @@ def test_identities_are_always_asked_for(world: World) -> None:
                 assert context["match_typed_subject_alt_names"]
         for listener in resources.all(LISTENER).values():
             _check_tcp(_json(listener))
+        for cluster in resources.all(CLUSTER).values():
+            _check_grpc(_json(cluster))
+
+
+def _check_grpc(cluster: dict[str, Any]) -> None:
+    if (tls := cluster.get("transport_socket")) is not None:
+        context = tls["typed_config"]["common_tls_context"]["validation_context"]
+        assert context["match_subject_alt_names"]
 
 
 def _check_tcp(listener: dict[str, Any]) -> None:
-    for chain in listener["filter_chains"]:
+    for chain in listener.get("filter_chains", ()):
         tls = chain.get("transport_socket", {}).get("typed_config", {})
         combined = tls.get("common_tls_context", {}).get("combined_validation_context")
         if combined is not None:
@@ -215,15 +224,20 @@ def test_unchanged_inputs_give_the_very_same_sets(world: World) -> None:
 @settings(max_examples=50)
 @given(worlds())
 def test_clusters_are_the_same_bytes_for_every_caller(world: World) -> None:
-    """A service is encoded once for the whole mesh."""
+    """A service is encoded once for the whole mesh, and once more for gRPC clients.
+
+    Its endpoints are the same for all of them.
+    """
     mesh, sets = from_scratch(with_slices(world))
-    seen: dict[str, object] = {}
-    for resources in sets.values():
+    seen: dict[tuple[str, str, bool], object] = {}
+    for node, resources in sets.items():
+        dialect = mesh.workloads[ProxyId.parse(node)].sidecar.listens
         for ref in mesh.routes:
             name = names.outbound_cluster(PortRef(ref.service, ref.port))
-            cluster = resources.get(CLUSTER, name)
-            if cluster is not None:
-                assert seen.setdefault(name, cluster) is cluster
+            for type_, which in ((CLUSTER, dialect), (ENDPOINTS, True)):
+                resource = resources.get(type_, name)
+                if resource is not None:
+                    assert seen.setdefault((type_, name, which), resource) is resource
 
 
 def _json(resource: Resource) -> dict[str, Any]:

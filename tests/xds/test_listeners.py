@@ -63,6 +63,33 @@ def test_the_chains_of_each_mode(
     assert chains(protocol, access=access, mtls=mtls) == expected
 
 
+@pytest.mark.parametrize(
+    "protocol, access, mtls, offered, chosen",
+    [
+        (Protocol.HTTP, S, S, ["smi-xds", "h2"], ["h2"]),
+        (Protocol.GRPC, P, S, ["smi-xds", "h2"], ["h2"]),
+        (Protocol.HTTP2, S, P, ["smi-xds", "h2"], ["h2"]),
+        (Protocol.GRPC, P, P, ["smi-xds"], None),
+        (Protocol.TCP, S, S, ["smi-xds"], None),
+        (Protocol.TCP, P, P, ["smi-xds"], None),
+    ],
+)
+def test_grpc_clients_are_taken_where_tls_is_the_meshs_alone(
+    protocol: Protocol, access: Mode, mtls: Mode, offered: list[str], chosen: list[str] | None
+) -> None:
+    """They offer h2, as an application's own TLS may; both ask for a certificate of the mesh."""
+    listener = inbound_listener(mk_workload(access=access, mtls=mtls), mk_port(protocol, GRANT))
+    assert listener is not None
+    chain = shown(listener)["filter_chains"][0]
+    assert chain["filter_chain_match"] == {
+        "transport_protocol": "tls",
+        "application_protocols": offered,
+    }
+    tls = chain["transport_socket"]["typed_config"]
+    assert tls["require_client_certificate"] is True
+    assert tls["common_tls_context"].get("alpn_protocols") == chosen
+
+
 def test_with_nobody_allowed_a_tcp_port_has_no_listener() -> None:
     """A list of nobody would admit everyone; an HTTP port answers 403 instead."""
     assert inbound_listener(mk_workload(), mk_port(Protocol.TCP)) is None
