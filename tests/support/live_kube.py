@@ -303,6 +303,7 @@ async def bookstore(kube: Kube, folder: Path) -> AsyncIterator[Bookstore]:
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
         applied = tasks.create_task(_apply(kube))
         plane = await stack.enter_async_context(control_plane(*arguments, folder=folder))
+        await plane.start()
         fleet = await stack.enter_async_context(running_fleet(specs, tasks=tasks))
         await applied
         running = Bookstore(kube=kube, plane=plane, fleet=fleet, folder=folder, stack=stack)

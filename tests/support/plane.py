@@ -36,8 +36,17 @@ class ControlPlane:
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [event for event in found if event["event"] == name]
 
+    def complaints(self) -> list[str]:
+        """The lines of its last start that are no events: what it could not start for."""
+        return [line for line in self.log.read_text().splitlines() if not line.startswith("{")]
+
     async def start(self) -> None:
         """Start it and wait until it serves."""
+        await self.launch()
+        await self.logged("serving", deadline=30)
+
+    async def launch(self) -> None:
+        """Start it, and no more."""
         assert self._process is None
         self._starts += 1
         command = processes.tethered(Path(sys.executable), "-c", _MAIN, *self._arguments)
@@ -45,7 +54,18 @@ class ControlPlane:
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdout=DEVNULL, stderr=log, start_new_session=True
             )
-        await self.logged("serving", deadline=30)
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself; its exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(30):
+            return await self._process.wait()
+
+    async def terminate(self) -> int:
+        """End it with SIGTERM; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return await self.ended()
 
     async def kill(self) -> None:
         """End it as a crash would."""
@@ -70,10 +90,9 @@ class ControlPlane:
 
 @asynccontextmanager
 async def control_plane(*arguments: object, folder: Path) -> AsyncIterator[ControlPlane]:
-    """A started one; it logs into the folder."""
+    """One that is not started yet, and does not outlive the block; it logs into the folder."""
     plane = ControlPlane(*arguments, folder=folder)
     try:
-        await plane.start()
         yield plane
     finally:
         await plane.kill()
