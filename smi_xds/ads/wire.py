@@ -5,7 +5,8 @@ and its bytes are kept beside it. Resources are copied in as they are; they were
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -16,6 +17,8 @@ from smi_xds.xds import envelopes as types
 from smi_xds.xds.descriptors import envelopes
 from smi_xds.xds.resources import TYPES, Resource
 from smi_xds.xds.wire import DELIMITED, delimited, tag
+
+_NOTHING_KNOWN: Final[Mapping[str, str]] = MappingProxyType({})
 
 _M = TypeVar("_M", bound=types.Wire)
 
@@ -49,27 +52,30 @@ class MalformedError(ValueError):
 def read_sotw(raw: bytes, *, with_node: bool = False) -> SotwRequest:
     """Read a DiscoveryRequest; the node, which takes 60 kB, only where it is asked for."""
     message = _parse(envelopes().discovery_request, raw)
+    names = message.resource_names
     return SotwRequest(
-        type=_type_url(message.type_url),
-        names=tuple(message.resource_names),
-        version=message.version_info,
-        nonce=message.response_nonce,
-        error=_error(message),
-        node=_node(message) if with_node else None,
+        _type_url(message.type_url),
+        tuple(names) if names else (),
+        message.version_info,
+        message.response_nonce,
+        _error(message),
+        _node(message) if with_node else None,
     )
 
 
 def read_delta(raw: bytes, *, with_node: bool = False) -> DeltaRequest:
     """Read a DeltaDiscoveryRequest, in the same way."""
     message = _parse(envelopes().delta_discovery_request, raw)
+    asked, gone = message.resource_names_subscribe, message.resource_names_unsubscribe
+    known = message.initial_resource_versions
     return DeltaRequest(
-        type=_type_url(message.type_url),
-        subscribe=tuple(message.resource_names_subscribe),
-        unsubscribe=tuple(message.resource_names_unsubscribe),
-        known=dict(message.initial_resource_versions),
-        nonce=message.response_nonce,
-        error=_error(message),
-        node=_node(message) if with_node else None,
+        _type_url(message.type_url),
+        tuple(asked) if asked else (),
+        tuple(gone) if gone else (),
+        dict(known) if known else _NOTHING_KNOWN,
+        message.response_nonce,
+        _error(message),
+        _node(message) if with_node else None,
     )
 
 

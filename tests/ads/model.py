@@ -55,8 +55,8 @@ class Client:
     answered: set[TypeUrl] = field(default_factory=set)
     clusters_sent_at: float = -1000.0
     refused_clusters: set[str] = field(default_factory=set)
-    connected_at: float | None = None
-    """When it came back from another stream with resources."""
+    claimed_at: float | None = None
+    """When it first said on this stream what it brought from another one."""
     nonces: set[str] = field(default_factory=set)
 
     # ------------------------------------------------------------------ asking
@@ -70,7 +70,7 @@ class Client:
         owed = self.owed.get(type_, set()) | set(asked)
         self.owed[type_] = {name for name in owed if wanted.covers(name)}
 
-    def reconnect(self, now: float) -> None:
+    def reconnect(self) -> None:
         """Its stream ended; it keeps what it has and asks anew. It knows what it is using."""
         self.using = {
             type_: {name: {max(forms, key=lambda r: r.version)} for name, forms in names.items()}
@@ -79,7 +79,7 @@ class Client:
         self.told = {t: {n: next(iter(f)) for n, f in ns.items()} for t, ns in self.using.items()}
         self.interest, self.owed, self.in_flight = {}, {}, {}
         self.answered, self.refused_clusters, self.nonces = set(), set(), set()
-        self.clusters_sent_at, self.connected_at = -1000.0, now
+        self.clusters_sent_at, self.claimed_at = -1000.0, None
 
     # ------------------------------------------------------------------ hearing
 
@@ -167,13 +167,16 @@ class Client:
 
     def _check_unused(self, need: Need, now: float) -> None:
         for user in USERS[need.type]:
-            is_silent = user not in self.interest and self.connected_at is not None
-            if is_silent and now >= (self.connected_at or 0.0) + HOLD:
+            if user not in self.interest and not self._is_believed(now):
                 continue
             for name, forms in self.using.get(user, {}).items():
                 assert all(need not in form.needs for form in forms), (
                     f"{need.name} is taken from {user} {name}"
                 )
+
+    def _is_believed(self, now: float) -> bool:
+        """Whether a server may know that it has resources which it has not asked for yet."""
+        return self.claimed_at is not None and now < self.claimed_at + HOLD
 
     def _apply(
         self, response: Response, new: Mapping[str, Resource], gone: set[str], now: float

@@ -219,12 +219,14 @@ class DeltaMachine(Machine):
             owed |= {n for n in flight.warms if wanted.covers(n)}
         client.owed[type_] = owed
         known = {name: resource.version for name, resource in brought.items()}
+        if known and client.claimed_at is None:
+            client.claimed_at = self.now
         request = DeltaRequest(type=type_, subscribe=subscribe, known=known, nonce="old")
         assert self.session.receive(request, self.now) is None
 
     @rule()
     def reconnect(self) -> None:
-        self.client.reconnect(self.now)
+        self.client.reconnect()
         self.open()
 
 

@@ -140,7 +140,8 @@ class Session:
             withheld = withhold(
                 sub, self._subs, self._memo, now=now, claims_until=self._claims_until
             )
-        self._wait(sub, withheld)
+        if withheld is not NOTHING or sub.waiting or sub.release_at is not None:
+            self._wait(sub, withheld)
         if withheld.held and sub.type == LISTENER and not sub.answered:
             # Envoy takes its first listeners as all of them and reports itself ready.
             return None
@@ -151,7 +152,8 @@ class Session:
         if served is sub.told and not due and sub.answered:
             return None
         response = self._response(sub, served, due)
-        sub.due -= due
+        if due:
+            sub.due -= due
         if response is None:
             sub.told = served  # the same content in another object
             return None
