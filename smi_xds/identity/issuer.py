@@ -24,6 +24,8 @@ _PAUSE = timedelta(milliseconds=5)
 # again and again instead of being awaited once. Short-lived leaves need it more often.
 _LONGEST_NAP = timedelta(seconds=30)
 _NAPS_PER_LIFETIME = 20
+# Whatever the clock says when it is looked at again.
+_AT_ONCE = datetime.min.replace(tzinfo=UTC)
 
 
 def wall_clock() -> datetime:
@@ -56,7 +58,7 @@ class Issuer:
         # Before its time: the clock went back.
         if leaf is None or not leaf.not_before <= now < leaf.renew_at:
             leaf = self.authority.issue(identity, now=now, lifetime=self._lifetime)
-            self._deadlines[identity] = now if identity in self._leaves else leaf.renew_at
+            self._deadlines[identity] = _AT_ONCE if identity in self._leaves else leaf.renew_at
             self._leaves[identity] = leaf
         return leaf
 

@@ -161,6 +161,7 @@ async def test_d9_a_refused_cluster_is_recorded_and_the_rest_served(is_delta: bo
         traffic(port) as seen,
     ):
         rest = (cluster("b"), endpoints("b", two), listener("l", port), routes("l", "b"))
+        await eventually_async(lambda: seen.seen["200 one"])
 
         took = await mesh.give(cluster("bad", is_bad=True), *rest)
 
