@@ -30,7 +30,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 @BOTH
-async def test_serves_pushes_and_takes_acknowledgements(served: Served, is_delta: bool) -> None:
+async def test_e5_serves_pushes_and_takes_acknowledgements(served: Served, is_delta: bool) -> None:
     """E5, E6: what is published reaches the client, is acknowledged, and so is the next round."""
     served.cache.publish({NODE: resources("cluster a 1")})
     async with stream(served.target, is_delta=is_delta) as client:
@@ -167,6 +167,29 @@ async def test_a_refusal_is_kept_with_its_text(served: Served, is_delta: bool) -
         await client.answer(await client.hear())
         await served.status.converged()
         assert (clusters.sync, clusters.error) == (Sync.SYNCED, "")
+
+
+async def test_e7_a_refusal_never_closes_the_stream(served: Served) -> None:
+    """E7: however often a client refuses, its other types and the next round are served."""
+    async with stream(served.target) as client:
+        for number in range(20):
+            served.cache.publish({NODE: resources(f"cluster a {number}")})
+            if number == 0:
+                await client.ask(CLUSTER)
+            await client.answer(await client.hear(), error="never")
+        await client.ask(LISTENER)
+        assert (await client.hear()).type_url == LISTENER
+
+
+@BOTH
+async def test_e8_large_responses_are_sent_whole(served: Served, is_delta: bool) -> None:
+    """E8: 8 MB in one response; it is for the client to limit what it takes."""
+    big = "x" * (8 << 20)
+    served.cache.publish({NODE: resources(f"cluster a {big}")})
+    async with stream(served.target, is_delta=is_delta) as client:
+        await client.ask(CLUSTER)
+        response = await client.hear()
+    assert response.ByteSize() > 8 << 20
 
 
 async def test_many_streams_get_the_same_bytes(served: Served) -> None:

@@ -438,8 +438,8 @@ def test_d10_what_leaves_is_removed_and_sent_when_it_returns() -> None:
     )
 
 
-def test_d10_come_and_gone_unseen_is_not_told() -> None:
-    """D10, D11: what appeared and left while a response was in flight is never mentioned."""
+def test_d11_come_and_gone_unseen_is_not_told() -> None:
+    """D11: what appeared and left while a response was in flight is never mentioned."""
     play(
         DELTA,
         publish("cluster a 1"),

@@ -59,6 +59,14 @@ def test_sotw_response(resources: list[Resource], serial: int) -> None:
     ]
 
 
+def test_s18_resources_are_not_wrapped() -> None:
+    """S18: the Any holds the resource itself."""
+    made = response(Resource.of(CLUSTER, "a", b"body"))
+    (packed,) = pb.DiscoveryResponse.FromString(wire.join_sotw(made, b"")).resources
+
+    assert (packed.type_url, packed.value) == (CLUSTER, b"body")
+
+
 def test_sotw_request() -> None:
     """All of a DiscoveryRequest that the protocol needs."""
     message = pb.DiscoveryRequest(
