@@ -5,6 +5,7 @@ when the stream can be written to. So a slow client costs one slot: whatever is 
 meanwhile, the next response is made from the latest resources.
 """
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 from smi_xds.ads.session.memo import Memo, covered
@@ -27,7 +28,7 @@ from smi_xds.xds.resources import LISTENER, ResourceSet
 MAX_TYPES: Final = 64
 
 
-class Session:
+class Session(ABC):
     """One stream; `DeltaSession` and `SotwSession` read its requests and word its responses."""
 
     __slots__ = ("_claims_until", "_due", "_memo", "_resources", "_subs", "release_at")
@@ -174,13 +175,13 @@ class Session:
         if child is not None and response.warms:
             child.demand(covered(response.warms, child.interest))
 
+    @abstractmethod
     def _response(self, sub: Subscription, served: Picture, due: frozenset[str]) -> Response | None:
         """Word what leads from `told` to `served` and answers what is due."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tells_removal(self, type_: TypeUrl) -> bool:
         """Whether the dialect can tell a client that a resource of this type is gone."""
-        raise NotImplementedError
 
     def _claim(self, now: float) -> None:
         """This client brought resources from another stream."""
