@@ -36,9 +36,12 @@ class Observer(Protocol):
 class Cache:
     """What is to be served; written by one publisher, read by all streams."""
 
-    __slots__ = ("_observers", "_snapshot", "_watchers", "memo", "round")
+    __slots__ = ("_observers", "_snapshot", "_watchers", "holds_unknown", "memo", "round")
 
-    def __init__(self) -> None:
+    def __init__(self, *, holds_unknown: bool = False) -> None:
+        self.holds_unknown = holds_unknown
+        """Whether clients of a node that is not known keep what they have and wait, or get an
+        empty set: our mesh knows all its proxies, other publishers may come to know them."""
         self.memo = Memo()
         self.round = 0
         """Number of the last round; 0 before the first, when nothing may be served."""
@@ -108,3 +111,7 @@ class Cache:
         if self.is_ready:
             observer.round_begins(self.round)
             observer.round_published(self.round)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Its server has ended."""
+        self._observers.remove(observer)

@@ -76,6 +76,8 @@ class ResourceSet:
     """
 
     layers: Mapping[TypeUrl, tuple[Mapping[str, Resource], ...]]
+    label: str = ""
+    """What responses call their version; empty for a hash of the content."""
 
     def get(self, type_: TypeUrl, name: str) -> Resource | None:
         """The resource of that name, or None."""

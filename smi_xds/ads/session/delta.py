@@ -117,10 +117,12 @@ class DeltaSession(Session):
         if not (diff.changed or diff.departed or due or is_awaited):
             return None
 
-        def word(serial: int) -> Response:
-            return _word(serial, told, served, diff=diff, due=due)
+        label = self._resources.label
 
-        return self._memo.response(("delta", told, served, due), after=sub.serial, make=word)
+        def word(serial: int) -> Response:
+            return _word(serial, told, served, diff=diff, due=due, label=label)
+
+        return self._memo.response(("delta", told, served, due, label), after=sub.serial, make=word)
 
 
 def _is_real(picture: Picture, name: str) -> bool:
@@ -128,7 +130,13 @@ def _is_real(picture: Picture, name: str) -> bool:
 
 
 def _word(
-    serial: int, told: Picture, served: Picture, *, diff: Difference, due: frozenset[str]
+    serial: int,
+    told: Picture,
+    served: Picture,
+    *,
+    diff: Difference,
+    due: frozenset[str],
+    label: str,
 ) -> Response:
     again = due.difference(r.name for r in diff.changed)
     resent = [served.resources[name] for name in again if name in served.resources]
@@ -136,7 +144,7 @@ def _word(
     return Response(
         type=served.type,
         serial=serial,
-        version=served.version,
+        version=label or served.version,
         resources=tuple(sorted((*diff.changed, *resent), key=lambda r: r.name)),
         removed=tuple(sorted(diff.departed | absent)),
         told=served,

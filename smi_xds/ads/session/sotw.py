@@ -54,22 +54,28 @@ class SotwSession(Session):
     def _response(self, sub: Subscription, served: Picture, due: frozenset[str]) -> Response | None:
         told = sub.told
         diff = self._memo.difference(told, served)
-        complete = sub.type in WILDCARD_TYPES
-        if complete:
-            # An answer is awaited even if it is empty: it ends the start of the client (S16).
-            if not (diff.changed or diff.departed or due or not sub.answered):
-                return None
-        elif not diff.changed and due.isdisjoint(served.resources):
-            return None  # absence cannot be told (S14)
+        # Full state is sent even if it is empty: that ends the start of the client (S16). Of other
+        # types, absence cannot be told (S14).
+        is_complete = sub.type in WILDCARD_TYPES
+        if not is_complete and not diff.changed and due.isdisjoint(served.resources):
+            return None
+
+        label = self._resources.label
 
         def word(serial: int) -> Response:
-            return _word(serial, told, served, diff=diff, due=due)
+            return _word(serial, told, served, diff=diff, due=due, label=label)
 
-        return self._memo.response(("sotw", told, served, due), after=sub.serial, make=word)
+        return self._memo.response(("sotw", told, served, due, label), after=sub.serial, make=word)
 
 
 def _word(
-    serial: int, told: Picture, served: Picture, *, diff: Difference, due: frozenset[str]
+    serial: int,
+    told: Picture,
+    served: Picture,
+    *,
+    diff: Difference,
+    due: frozenset[str],
+    label: str,
 ) -> Response:
     complete = served.type in WILDCARD_TYPES
     again = due.difference(r.name for r in diff.changed).intersection(served.resources)
@@ -80,7 +86,7 @@ def _word(
     return Response(
         type=served.type,
         serial=serial,
-        version=served.version,
+        version=label or served.version,
         resources=tuple(sorted(resources, key=lambda r: r.name)),
         complete=complete,
         told=served,
