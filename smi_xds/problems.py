@@ -95,6 +95,7 @@ _WARNINGS = frozenset(
         ProblemCode.DUPLICATE_BACKEND,
         ProblemCode.SERVER_FIRST_PERMISSIVE,
         ProblemCode.UNKNOWN_PORT,
+        ProblemCode.UNSUPPORTED_RULE,
         ProblemCode.OVERSIZED_RESPONSE,
         ProblemCode.PROXYLESS_MIXED,
         ProblemCode.PROXYLESS_TCP,

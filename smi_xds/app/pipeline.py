@@ -120,6 +120,7 @@ class Pipeline:
             # What lives now lives long: the collector need not look at it again.
             gc.collect()
             gc.freeze()
+            gc.enable()  # `serve` switched it off
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         """Log which problems came and went."""

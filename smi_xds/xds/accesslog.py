@@ -29,8 +29,8 @@ _HTTP = {
     "authority": "%REQ(:AUTHORITY)%",
     "details": "%RESPONSE_CODE_DETAILS%",
     "method": "%REQ(:METHOD)%",
-    # What the client wrote, where normalising changed it.
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    # As it was judged: normalised.
+    "path": "%REQ(:PATH)%",
     "protocol": "%PROTOCOL%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "route": "%ROUTE_NAME%",
