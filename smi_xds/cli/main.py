@@ -10,6 +10,7 @@ from smi_xds import __version__
 from smi_xds.cli.bootstrap import bootstrap
 from smi_xds.cli.check import check
 from smi_xds.cli.demo import demo
+from smi_xds.cli.proxies import proxies
 from smi_xds.cli.serve import serve
 from smi_xds.cli.translate import translate
 from smi_xds.problems import SmiXdsError
@@ -42,7 +43,7 @@ def version() -> None:
     click.echo(f"smi-xds {__version__}")
 
 
-for command in (serve, demo, check, translate, bootstrap, version):
+for command in (serve, demo, check, translate, bootstrap, proxies, version):
     cli.add_command(command)
 
 

@@ -1,7 +1,7 @@
-"""How commands print what they found: YAML that people read and Envoy takes."""
+"""How commands print what they found: YAML that people read and Envoy takes, and tables."""
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
@@ -34,3 +34,11 @@ def readable(value: object) -> object:
             return [readable(child) for child in value]
         case _:
             return value
+
+
+def to_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines with aligned columns; the first row is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

@@ -35,7 +35,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
 
 def test_there_are_the_documented_commands() -> None:
     """Nothing is missing, nothing is there by accident."""
-    assert COMMANDS == ["bootstrap", "check", "demo", "serve", "translate", "version"]
+    assert COMMANDS == ["bootstrap", "check", "demo", "proxies", "serve", "translate", "version"]
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
@@ -123,7 +123,14 @@ def test_an_interruption_has_its_own_exit_code(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["version"], ["serve", "--help"], ["demo", "--help"], ["check", "--files", "."]],
+    [
+        ["--help"],
+        ["version"],
+        ["serve", "--help"],
+        ["demo", "--help"],
+        ["proxies", "--help"],
+        ["check", "--files", "."],
+    ],
 )
 def test_commands_that_need_little_import_little(arguments: list[str], tmp_path: object) -> None:
     """gRPC, the Envoy classes and others take seconds: these commands never load them."""
