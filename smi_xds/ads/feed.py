@@ -47,11 +47,12 @@ class Happening:
 class Watch:
     """One watcher's share, in order; bounded."""
 
-    __slots__ = ("_arrived", "_happenings", "_limit", "is_dropped", "node")
+    __slots__ = ("_arrived", "_happenings", "_is_closed", "_limit", "is_dropped", "node")
 
     def __init__(self, node: str, limit: int) -> None:
         self.node = node
         self.is_dropped = False
+        self._is_closed = False
         self._limit = limit
         self._happenings: deque[Happening] = deque()
         self._arrived = asyncio.Event()
@@ -66,21 +67,29 @@ class Watch:
         self._happenings.append(happening)
         self._arrived.set()
 
-    async def next(self) -> Happening:
-        """Wait for the next; nothing comes after DROPPED."""
+    async def next(self) -> Happening | None:
+        """Wait for the next; nothing comes after DROPPED, and None says that it is over."""
         while not self._happenings:
+            if self._is_closed:
+                return None
             self._arrived.clear()
             await self._arrived.wait()
         return self._happenings.popleft()
+
+    def close(self) -> None:
+        """Nothing more will happen."""
+        self._is_closed = True
+        self._arrived.set()
 
 
 class Feed:
     """All watchers."""
 
-    __slots__ = ("_watches",)
+    __slots__ = ("_is_closed", "_watches")
 
     def __init__(self) -> None:
         self._watches: dict[Watch, None] = {}
+        self._is_closed = False
 
     @property
     def is_watched(self) -> bool:
@@ -97,7 +106,15 @@ class Feed:
         """Watch all nodes, or one, while the block runs."""
         watch = Watch(node, limit)
         self._watches[watch] = None
+        if self._is_closed:
+            watch.close()
         try:
             yield watch
         finally:
             del self._watches[watch]
+
+    def close(self) -> None:
+        """The server ends: so do all watches, present and future."""
+        self._is_closed = True
+        for watch in self._watches:
+            watch.close()

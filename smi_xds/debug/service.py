@@ -103,12 +103,14 @@ class _Debug:
         with self._status.feed.watching(request.node) as watch:
             # A client knows from the headers that nothing escapes it from now on.
             await context.send_initial_metadata(())
-            while (happening := await watch.next()).kind is not Kind.DROPPED:
+            while happening := await watch.next():
                 yield report.event(happening)
-            yield report.event(happening)
-        await context.abort(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, "events were lost: they were read too slowly"
-        )
+                if happening.kind is Kind.DROPPED:
+                    break
+        if happening is not None:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "events were lost: they were read too slowly"
+            )
 
 
 async def _fragments(resources: ResourceSet) -> list[bytes]:

@@ -367,6 +367,24 @@ async def test_a_watcher_that_leaves_is_forgotten(served: Served) -> None:
     await eventually_async(lambda: not served.status.feed.is_watched)
 
 
+async def test_watchers_do_not_hold_up_the_end_of_the_server() -> None:
+    """Their streams end well, at once."""
+    async with asyncio.timeout(5):
+        async with serving(debug_services) as served:
+            served.cache.publish({})
+            call = await _watch_on_a_channel_of_its_own(served)
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() is grpc.StatusCode.OK
+
+
+async def _watch_on_a_channel_of_its_own(served: Served) -> Any:
+    opened = grpc.aio.insecure_channel(served.target)
+    call: Any = opened.unary_stream(f"/{DEBUG}/WatchEvents", bytes, Event.parse)
+    watch = call(WatchEventsRequest())
+    await watch.initial_metadata()
+    return watch
+
+
 @needs_grpcurl
 @pytest.mark.timeout(600)  # the first build takes a minute and a half
 async def test_the_real_grpcurl_prints_json(served: Served) -> None:
