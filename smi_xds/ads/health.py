@@ -24,6 +24,15 @@ class Health:
     def __init__(self, status: Status, *services: str) -> None:
         self._status = status
         self._services = frozenset({"", *services})
+        self._closed = asyncio.Event()
+
+    def close(self) -> None:
+        """The server stops: say so to who asks and who watches."""
+        self._closed.set()
+
+    @property
+    def _is_serving(self) -> bool:
+        return bool(self._status.rounds) and not self._closed.is_set()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What answers Check and Watch."""
@@ -38,18 +47,30 @@ class Health:
     ) -> pb.HealthCheckResponse:
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
-        return _SERVING if self._status.rounds else _NOT_SERVING
+        return _SERVING if self._is_serving else _NOT_SERVING
 
     async def _watch(
         self, request: pb.HealthCheckRequest, _context: Context
     ) -> AsyncIterator[pb.HealthCheckResponse]:
-        """The present state, then each change, until the client leaves."""
+        """The present state, then each change, until one of both leaves."""
         if request.service not in self._services:
             yield _UNKNOWN
-        elif not self._status.rounds:
+            await self._closed.wait()
+            return
+        if not self._is_serving:
             yield _NOT_SERVING
-            await self._status.published()
-            yield _SERVING
-        else:
-            yield _SERVING
-        await asyncio.Event().wait()
+            if not await self._published():
+                return
+        yield _SERVING
+        await self._closed.wait()
+        yield _NOT_SERVING
+
+    async def _published(self) -> bool:
+        """Wait until there is something to serve; False where the server stops before."""
+        waits = (self._status.published(), self._closed.wait())
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(wait) for wait in waits]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+        return not self._closed.is_set()

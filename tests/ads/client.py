@@ -9,7 +9,9 @@ import grpc
 from envoy.service.discovery.v3 import discovery_pb2 as pb
 
 from smi_xds.ads.cache import Cache
-from smi_xds.ads.server import AGGREGATED, listening
+from smi_xds.ads.limits import DEFAULTS, Limits
+from smi_xds.ads.server import listening
+from smi_xds.ads.services import DISCOVERY_SERVICES, Service
 from smi_xds.ads.status import Status
 from smi_xds.values import TypeUrl
 
@@ -33,12 +35,20 @@ class Served:
 @asynccontextmanager
 async def serving(
     services: Callable[[Cache, Status], Mapping[str, grpc.GenericRpcHandler]] | None = None,
+    *,
+    limits: Limits = DEFAULTS,
 ) -> AsyncIterator[Served]:
     """A server on a free port of the loopback, with further services."""
     cache, status = Cache(), Status()
     more = services(cache, status) if services else {}
     async with listening(
-        cache, status, host="127.0.0.1", port=0, identifier="test", services=more
+        cache,
+        status,
+        host="127.0.0.1",
+        port=0,
+        identifier="test",
+        services=more,
+        limits=limits,
     ) as port:
         yield Served(cache, status, port)
 
@@ -81,13 +91,21 @@ class Stream:
 
 @asynccontextmanager
 async def stream(
-    target: str, *, is_delta: bool = True, node: str | None = NODE
+    target: str,
+    *,
+    is_delta: bool = True,
+    node: str | None = NODE,
+    service: Service = DISCOVERY_SERVICES[0],
 ) -> AsyncIterator[Stream]:
     """A stream on a connection of its own."""
-    method = "DeltaAggregatedResources" if is_delta else "StreamAggregatedResources"
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    method = f"{'Delta' if is_delta else 'Stream'}{service.noun}"
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
     async with grpc.aio.insecure_channel(target, options) as channel:
-        call: Any = channel.stream_stream(f"/{AGGREGATED}/{method}")()
+        call: Any = channel.stream_stream(f"/{service.name}/{method}")()
         try:
             yield Stream(call, is_delta=is_delta, node=node)
         finally:

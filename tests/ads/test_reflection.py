@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
-from smi_xds.ads.server import AGGREGATED
+from smi_xds.ads.services import AGGREGATED, DISCOVERY_SERVICES
 from tests.ads.client import Served, serving
 from tests.support.grpcurl import needs_grpcurl, run_grpcurl
 
@@ -43,7 +43,7 @@ async def test_lists_and_describes(served: Served, version: str) -> None:
     listed = await ask(served.target, version, list_services="")
     services = [each.name for each in listed.list_services_response.service]
     assert services == [
-        AGGREGATED,
+        *sorted(each.name for each in DISCOVERY_SERVICES),
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",

@@ -11,7 +11,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from smi_xds.ads.cache import Cache
-from smi_xds.ads.server import AGGREGATED, listening
+from smi_xds.ads.server import listening
+from smi_xds.ads.services import AGGREGATED
 from smi_xds.ads.status import Status, Sync
 from smi_xds.problems import ServeError
 from smi_xds.values import TypeUrl

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from smi_xds import app
-from smi_xds.ads.server import AGGREGATED
+from smi_xds.ads.services import AGGREGATED
 from smi_xds.config import ServeConfig, parse_serve
 from smi_xds.objects.store import Origin, Sink, Synced
 from smi_xds.problems import IdentityError, ServeError, SourceError

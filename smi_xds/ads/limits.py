@@ -1,0 +1,61 @@
+"""What a server allows its clients; each default with its reason, tests set others."""
+
+from dataclasses import dataclass
+
+from smi_xds.ads import admission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """All times are in seconds."""
+
+    rate: float = admission.RATE
+    burst: int = admission.BURST
+    longest_wait: float = admission.LONGEST
+
+    receive_bytes: int = 32 << 20
+    """The first request after a reconnection lists every resource the client has (D7)."""
+
+    streams_per_connection: int = 100
+    """The least that HTTP/2 recommends to allow (RFC 9113, 6.5.2). An Envoy opens one, or one a
+    type; what is more waits in the client until others end."""
+
+    max_age: float = 1800.0
+    """Of a connection, ±10 % by gRPC itself. A replica that is new gets its share of the proxies
+    within this time; of 2,000, one reconnects every second, and brings what it has (D7)."""
+
+    age_grace: float = 10.0
+    """From GOAWAY to the end of an aged connection: the time for answers that are on their way.
+    Clients do not move a stream that lives, so a longer one would be of no use."""
+
+    write_timeout: float = 30.0
+    """How long a response may wait for a client that does not read, before its stream is ended.
+    gRPC's keepalive finds machines that are gone; this finds programs that hang."""
+
+    drain_rate: float = 400.0
+    """Streams ended a second when we stop: no more than another server lets in (`rate`)."""
+
+    drain_longest: float = 10.0
+    """All are ended after this; Kubernetes kills after 30 s."""
+
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """In gRPC's words."""
+        return (
+            # A second server on the port would share its connections in silence.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self.receive_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", self.streams_per_connection),
+            ("grpc.max_connection_age_ms", int(self.max_age * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(self.age_grace * 1000)),
+            # Find dead proxies: ask after 30 s of silence, give up 10 s later (T2).
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            # Clients may ask as well; more often than this is abuse.
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        )
+
+
+DEFAULTS = Limits()

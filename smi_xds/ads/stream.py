@@ -1,0 +1,328 @@
+"""One discovery stream on the network: a session, and the two tasks that drive it.
+
+The call itself writes: it takes the next response out of the session whenever the last one is
+written. A helper reads: it hands requests to the session at once, so that requests come before
+pushes. The session's methods do not await, so both may call them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import grpc
+import structlog
+
+from smi_xds.ads.admission import Admission
+from smi_xds.ads.cache import Cache
+from smi_xds.ads.calls import DRAINED, Calls
+from smi_xds.ads.meters import GRPC_LIMIT
+from smi_xds.ads.session import (
+    Acked,
+    Close,
+    DeltaRequest,
+    DeltaSession,
+    Event,
+    Node,
+    Refusal,
+    Rejected,
+    Response,
+    SotwRequest,
+    SotwSession,
+    Stale,
+    identify,
+)
+from smi_xds.ads.status import Status, StreamStatus
+from smi_xds.ads.wire import Bodies, MalformedError, join_delta, join_sotw, read_delta, read_sotw
+from smi_xds.values import TypeUrl
+from smi_xds.xds.resources import EMPTY, ResourceSet
+
+_NOT_READY: Final = Close(Refusal.UNAVAILABLE, "nothing to serve yet: the first sync is under way")
+_CROWDED: Final = Close(Refusal.RESOURCE_EXHAUSTED, "too many streams begin at once: try again")
+
+log = structlog.get_logger()
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+R = TypeVar("R", SotwRequest, DeltaRequest)
+S = TypeVar("S", SotwSession, DeltaSession)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect(Generic[R, S]):
+    """What differs between state of the world and delta."""
+
+    read: Callable[[bytes], R]
+    read_first: Callable[[bytes], R]
+    session: type[S]
+    receive: Callable[[S, R, float], Event | None]
+    join: Callable[[Response, bytes], bytes]
+
+
+SOTW: Final[Dialect[SotwRequest, SotwSession]] = Dialect(
+    read=read_sotw,
+    read_first=lambda raw: read_sotw(raw, with_node=True),
+    session=SotwSession,
+    receive=SotwSession.receive,
+    join=join_sotw,
+)
+DELTA: Final[Dialect[DeltaRequest, DeltaSession]] = Dialect(
+    read=read_delta,
+    read_first=lambda raw: read_delta(raw, with_node=True),
+    session=DeltaSession,
+    receive=DeltaSession.receive,
+    join=join_delta,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all streams of a server use."""
+
+    cache: Cache
+    status: Status
+    bodies: Bodies
+    calls: Calls
+    admission: Admission
+
+
+async def serve_stream(
+    dialect: Dialect[R, S], shared: Shared, context: Context, *, only: TypeUrl | None
+) -> None:
+    """One call, from its first request to its end."""
+    close = await _converse(dialect, shared, context, only=only)
+    if close is not None:
+        # Outside of any TaskGroup, which would wrap it and make gRPC report UNKNOWN.
+        shared.status.refused(close)
+        log.info("stream_refused", peer=context.peer(), code=close.code, reason=close.text)
+        await context.abort(grpc.StatusCode[close.code], close.text)
+
+
+async def _converse(
+    dialect: Dialect[R, S], shared: Shared, context: Context, *, only: TypeUrl | None
+) -> Close | None:
+    if not shared.cache.is_ready:
+        return _NOT_READY
+    if not await shared.admission.admit():
+        return _CROWDED
+    raw = await context.read()
+    if raw is grpc.aio.EOF:
+        return None
+    if shared.calls.is_draining:
+        return DRAINED
+    try:
+        first = dialect.read_first(raw)
+    except MalformedError as error:
+        return Close(Refusal.INVALID_ARGUMENT, str(error))
+    node = identify(first)
+    if isinstance(node, Close):
+        return node
+    stream = Stream(dialect, shared, context, node=node, only=only)
+    stream.take(first)
+    # The first request of an Envoy is 60 kB; nobody needs it for the life of the stream.
+    del raw, first
+    return await stream.run()
+
+
+class Stream(Generic[R, S]):
+    """One stream: its session, and the two tasks that drive it."""
+
+    __slots__ = (
+        "_close",
+        "_context",
+        "_dialect",
+        "_due_since",
+        "_is_held",
+        "_is_open",
+        "_loop",
+        "_node",
+        "_only",
+        "_session",
+        "_shared",
+        "_status",
+        "_task",
+        "_waiter",
+        "resources",
+        "writing_since",
+    )
+
+    def __init__(
+        self,
+        dialect: Dialect[R, S],
+        shared: Shared,
+        context: Context,
+        *,
+        node: Node,
+        only: TypeUrl | None,
+    ) -> None:
+        known = shared.cache.get(node.id)
+        self.resources: ResourceSet = EMPTY if known is None else known
+        self._dialect: Dialect[R, S] = dialect
+        self._shared = shared
+        self._context = context
+        self._node = node
+        self._only = only
+        self._session: S = dialect.session(self.resources, memo=shared.cache.memo)
+        self._status: StreamStatus = shared.status.opened(
+            node, is_delta=dialect is DELTA, peer=context.peer(), is_known=known is not None
+        )
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._due_since = 0.0
+        self._is_open = True
+        self._is_held = known is None and shared.cache.holds_unknown
+        self._close: Close | None = None
+        self._task = asyncio.current_task()
+        self.writing_since = 0.0
+
+    async def run(self) -> Close | None:
+        """Until the client leaves or breaks the protocol; why we close, where it is us."""
+        node = self._node.id
+        log.debug("stream_opened", node=node, is_known=self._status.is_known)
+        self._shared.cache.watch(node, self)
+        self._shared.calls.opened(self)
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read(), name=f"xds-reader-{node}")
+                await self._write()
+                reader.cancel()
+        except asyncio.CancelledError:
+            if self._close is None:
+                raise
+            # It was `end` that cancelled a write: the call goes on, to say why it ends.
+        finally:
+            self._shared.calls.closed(self)
+            self._shared.cache.unwatch(node, self)
+            self._shared.status.closed(self._status)
+            log.debug("stream_closed", node=node)
+        return self._close
+
+    def end(self, close: Close) -> None:
+        """End it in its own task; a write that waits is given up."""
+        self._close = self._close or close
+        if self.writing_since and self._task is not None:
+            self._task.cancel()
+        self._wake()
+
+    # ------------------------------------------------------------------ in
+
+    def changed(self, resources: ResourceSet, *, is_known: bool) -> None:
+        """There are other resources (called by the cache)."""
+        self.resources = resources
+        self._is_held = not is_known and self._shared.cache.holds_unknown
+        if self._is_held:
+            self._shared.status.changed(self._status, is_known=False, is_due=False)
+            return
+        self._session.update(resources)
+        is_due = self._session.is_due
+        self._shared.status.changed(self._status, is_known=is_known, is_due=is_due)
+        if is_due:
+            self._wake()
+
+    async def _read(self) -> None:
+        while self._take_raw(await self._context.read()):
+            pass
+        self._is_open = False
+        self._wake()
+
+    def _take_raw(self, raw: object) -> bool:
+        """Hand one message over; False where the stream is to end."""
+        if raw is grpc.aio.EOF:
+            return False
+        assert isinstance(raw, bytes)
+        try:
+            return self.take(self._dialect.read(raw))
+        except MalformedError as error:
+            self._close = Close(Refusal.INVALID_ARGUMENT, str(error))
+            return False
+
+    def take(self, request: R) -> bool:
+        """Hand one request to the session; False where the stream is to end."""
+        if self._only is not None and request.type != self._only:
+            if request.type:
+                text = f"this service knows {self._only} alone: ask for {request.type} on ADS"
+                self._close = Close(Refusal.INVALID_ARGUMENT, text)
+                return False
+            request = request._replace(type=self._only)
+        event = self._dialect.receive(self._session, request, self._loop.time())
+        if event is not None:
+            self._note(event)
+        if self._close is None:
+            self._status.of(request.type)  # asked for, whether or not there is anything to send
+        if self._session.is_due:
+            self._shared.status.fell_behind(self._status)
+            self._wake()
+        elif self._session.is_settled:
+            self._shared.status.settled(self._status)
+        return self._close is None
+
+    def _note(self, event: Event) -> None:
+        status, stream = self._shared.status, self._status
+        match event:
+            case Acked():
+                status.acked(stream, event)
+            case Rejected(response, text):
+                status.nacked(stream, event)
+                log.warning(
+                    "resources_rejected",
+                    node=self._node.id,
+                    type=response.type,
+                    version=response.version,
+                    error=text[:500],
+                )
+            case Stale():
+                status.stale(stream, event)
+            case Close():
+                self._close = event
+
+    # ------------------------------------------------------------------ out
+
+    async def _write(self) -> None:
+        session, status = self._session, self._shared.status
+        meters = status.meters
+        while self._is_open and self._close is None:
+            now = self._loop.time()
+            response = None if self._is_held else session.next(now)
+            if response is None:
+                self._due_since = 0.0
+                if session.is_settled or self._is_held:
+                    status.settled(self._status)
+                await self._sleep()
+                continue
+            meters.queue.observe(now - (self._due_since or now))
+            self.writing_since = now
+            await self._context.write(self._joined(response))
+            self.writing_since = 0.0
+            meters.send.observe(self._loop.time() - now)
+            del response  # shared, but not for the time that we sleep
+
+    def _joined(self, response: Response) -> bytes:
+        """Its bytes, noted as sent before they are written: the answer may be faster."""
+        body = self._shared.bodies.get(response, self._dialect.join)
+        self._shared.status.sent(self._status, response, len(body))
+        if len(body) > GRPC_LIMIT:
+            log.warning(
+                "response_oversized",
+                node=self._node.id,
+                type=response.type,
+                bytes=len(body),
+                message="gRPC's own clients refuse more than 4 MiB unless told otherwise",
+            )
+        return body
+
+    async def _sleep(self) -> None:
+        """Until there may be something to say."""
+        self._waiter = self._loop.create_future()
+        at = self._session.release_at
+        timer = None if at is None else self._loop.call_at(at, self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if not self._due_since:
+            self._due_since = self._loop.time()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
