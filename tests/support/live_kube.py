@@ -152,6 +152,25 @@ def _workload(name: str) -> Workload:
     )
 
 
+@asynccontextmanager
+async def envoy_of(name: str, folder: Path) -> AsyncIterator[Sidecar]:
+    """Run the Envoy of a member; its files are in the folder."""
+    workload = _workload(name)
+    host, _, port = XDS_ADDRESS.rpartition(":")
+    file = folder / f"{name}.json"
+    message = bootstrap(workload, server_host=host, server_port=int(port))
+    file.write_text(json.dumps(to_json(message)))
+    async with running_sidecar(
+        name=name,
+        binary=envoy_binary(),
+        bootstrap=file,
+        admin_host=admin_address(workload),
+        logs=folder,
+        access_log=Path(os.devnull),
+    ) as (sidecar, _):
+        yield sidecar
+
+
 @dataclass(slots=True)
 class Bookstore:
     """The story while it runs."""
@@ -168,22 +187,8 @@ class Bookstore:
 
     async def start_sidecar(self, name: str) -> Sidecar:
         """Start the Envoy of a member; it is not awaited."""
-        workload = _workload(name)
-        host, _, port = XDS_ADDRESS.rpartition(":")
-        message = bootstrap(workload, server_host=host, server_port=int(port))
-        file = self.folder / f"{name}.json"
-        file.write_text(json.dumps(to_json(message)))
         stop = await self.stack.enter_async_context(AsyncExitStack())
-        sidecar, _ = await stop.enter_async_context(
-            running_sidecar(
-                name=name,
-                binary=envoy_binary(),
-                bootstrap=file,
-                admin_host=admin_address(workload),
-                logs=self.folder,
-                access_log=Path(os.devnull),
-            )
-        )
+        sidecar = await stop.enter_async_context(envoy_of(name, self.folder))
         self.sidecars[name], self._stops[name] = sidecar, stop
         return sidecar
 
@@ -301,7 +306,7 @@ async def bookstore(kube: Kube, folder: Path) -> AsyncIterator[Bookstore]:
         for name, member in _ALL.items()
     ]
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
-        applied = tasks.create_task(_apply(kube))
+        applied = tasks.create_task(apply_story(kube))
         plane = await stack.enter_async_context(control_plane(*arguments, folder=folder))
         await plane.start()
         fleet = await stack.enter_async_context(running_fleet(specs, tasks=tasks))
@@ -312,7 +317,8 @@ async def bookstore(kube: Kube, folder: Path) -> AsyncIterator[Bookstore]:
         yield running
 
 
-async def _apply(kube: Kube) -> None:
+async def apply_story(kube: Kube) -> None:
+    """Apply all objects of the story, and make its pods ready."""
     await asyncio.to_thread(kube.apply, objects())
     async with asyncio.TaskGroup() as tasks:
         for member in MEMBERS:
