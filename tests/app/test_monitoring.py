@@ -1,5 +1,6 @@
 """The monitoring port of a running server: the metrics move with what happens."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from smi_xds import app
-from smi_xds.config import ServeConfig, parse_serve
+from smi_xds.config import Address, ServeConfig, parse_serve
 from smi_xds.problems import ServeError
 from smi_xds.xds.resources import CLUSTER, ENDPOINTS, LISTENER
 from tests.ads.client import stream
+from tests.app.test_running import NeverReady
 from tests.support.wait import eventually_async
 
 OBJECTS = """
@@ -159,6 +161,38 @@ async def test_health_and_readiness(server: app.Running) -> None:
     """Both are fine once a server is up."""
     assert await get(server, "/healthz") == (200, "ok\n")
     assert await get(server, "/readyz") == (200, "ready\n")
+
+
+async def test_not_ready_before_the_first_sync(
+    config: ServeConfig, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    """The port is there from the start: alive, and no place to send proxies to yet."""
+    late, opened = NeverReady(), app._opened
+
+    async def with_late(config: ServeConfig) -> object:
+        return [*await opened(config), late]
+
+    async def serve_for_ever() -> None:
+        address = Address("127.0.0.1", unused_tcp_port)
+        async with app.running(replace(config, monitoring_address=address)):
+            await asyncio.Event().wait()
+
+    async def code(path: str) -> int:
+        async with aiohttp.ClientSession() as session:
+            answer = await session.get(f"http://127.0.0.1:{unused_tcp_port}{path}")
+            return answer.status
+
+    async def is_ready() -> bool:
+        return await code("/readyz") == 200
+
+    monkeypatch.setattr(app, "_opened", with_late)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve_for_ever())
+        await eventually_async(lambda: code("/healthz"), retry_on=(aiohttp.ClientError,))
+        assert (await code("/healthz"), await code("/readyz")) == (200, 503)
+        late.may_sync.set()
+        await eventually_async(is_ready)
+        serving.cancel()
 
 
 async def test_the_lag_of_the_loop_is_measured(server: app.Running) -> None:
