@@ -55,9 +55,9 @@ _ALL = {member.name: member for member in (*MEMBERS, *LATECOMERS)}
 _SAME_POD = {STORE_V2B: STORE_V2, BUYER_2: BUYER}
 
 # Requests a second: two thirds of what two cores do beside an API server.
-_RATES = {BUYER: 400.0, THIEF: 100.0, BUYER_2: 100.0}
+_RATES = {BUYER: 500.0, THIEF: 100.0, BUYER_2: 100.0}
 # Enough to tell one step of the story from the next.
-_ENOUGH_TO_SEE = {BUYER: 200, THIEF: 30}
+_ENOUGH_TO_SEE = {BUYER: 100, THIEF: 20}
 _TIME_TO_COUNT = 30.0
 _TIME_TO_SHOW = 40.0
 
@@ -209,7 +209,7 @@ class Bookstore:
         *,
         shares: Shares,
         thief: str = "403",
-        enough: int = 300,
+        enough: int = 200,
     ) -> None:
         """Do something (that may block) while all call, and see that it shows, as `watched`."""
         async with self.watched(what, shares=shares, thief=thief, enough=enough):
@@ -217,7 +217,7 @@ class Bookstore:
 
     @asynccontextmanager
     async def watched(
-        self, what: str, *, shares: Shares, thief: str = "403", enough: int = 300
+        self, what: str, *, shares: Shares, thief: str = "403", enough: int = 200
     ) -> AsyncIterator[None]:
         """Let all call, from before the block until its effect has been seen and counted.
 
