@@ -58,7 +58,8 @@ async def _weights_change(story: Bookstore) -> None:
         pass  # as applied
     half = partial(patch_weights, story.kube, 50, 50)
     await story.change("kubectl patch: 50/50", half, shares=HALF, enough=ENOUGH)
-    assert story.plane.events("problem_found") == []
+    problems = story.plane.events("problem_found")
+    assert not problems, problems
 
 
 async def _api_server_goes_away(story: Bookstore, kube: KubeCluster) -> None:
@@ -70,12 +71,13 @@ async def _api_server_goes_away(story: Bookstore, kube: KubeCluster) -> None:
     async with story.watched("the API server is back", shares=HALF):
         await asyncio.to_thread(kube.start_apiserver)
         await story.plane.logged("problem_solved")
-    assert await story.updates() == sent
+    sent_now = await story.updates()
+    assert sent_now == sent, f"{sent} became {sent_now}"
 
     await story.change("kubectl patch: 0/100", partial(patch_weights, kube, 0, 100), shares=V2_ONLY)
-    problems = [problem["code"] for problem in story.plane.events("problem_found")]
-    assert problems == ["SourceUnavailable"]
-    assert len(story.plane.events("problem_solved")) == 1
+    found, solved = (story.plane.events(f"problem_{word}") for word in ("found", "solved"))
+    assert [problem["code"] for problem in found] == ["SourceUnavailable"], found
+    assert len(solved) == 1, solved
 
 
 async def _access_changes(story: Bookstore) -> None:
@@ -115,7 +117,8 @@ async def _control_plane_goes_away(story: Bookstore) -> None:
         for name in latecomers:
             await story.start_sidecar(name)
     for name in latecomers:
-        assert await story.state(name) == "PRE_INITIALIZING"
+        state = await story.state(name)
+        assert state == "PRE_INITIALIZING", f"{name}: {state}"
 
     async with story.watched("the control plane is back", shares=HALF, enough=ENOUGH):
         await story.plane.start()
