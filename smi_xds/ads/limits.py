@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from smi_xds.ads import admission
 
+# More than there can be connections; who waits too long is refused by our own admission.
+_PENDING = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -32,7 +35,7 @@ class Limits:
     """How long a response may wait for a client that does not read, before its stream is ended.
     gRPC's keepalive finds machines that are gone; this finds programs that hang."""
 
-    drain_rate: float = 400.0
+    drain_rate: float = 600.0
     """Streams ended a second when we stop: no more than another server lets in (`rate`)."""
 
     drain_longest: float = 10.0
@@ -45,6 +48,9 @@ class Limits:
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", self.receive_bytes),
             ("grpc.max_send_message_length", -1),
+            # Calls that wait for a turn of our loop: beyond 1,000 gRPC would cancel some by lot.
+            ("grpc.server.max_pending_requests", _PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _PENDING),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
             ("grpc.max_connection_age_ms", int(self.max_age * 1000)),
             ("grpc.max_connection_age_grace_ms", int(self.age_grace * 1000)),

@@ -72,14 +72,15 @@ async def listening(
 async def _stop(server: grpc.aio.Server, calls: Calls, health: Health) -> None:
     """Accept nothing more, say so, and let the streams go one after another."""
     health.close()
-    try:
-        async with asyncio.TaskGroup() as group:
-            # GOAWAY goes out at once; the grace is for what is no stream of ours.
-            group.create_task(server.stop(grace=calls.longest_drain), name="xds-stop")
+    async with asyncio.TaskGroup() as group:
+        # GOAWAY goes out at once, and from now on nobody can connect.
+        group.create_task(server.stop(grace=calls.longest_drain), name="xds-stop")
+        try:
             await calls.drain()
             await calls.ended()
-    finally:
-        await server.stop(grace=None)
+        finally:
+            # What is left is no stream of ours, or its client does not read.
+            await server.stop(grace=None)
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:

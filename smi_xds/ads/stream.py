@@ -186,9 +186,11 @@ class Stream(Generic[R, S]):
                 await self._write()
                 reader.cancel()
         except asyncio.CancelledError:
-            if self._close is None:
-                raise
-            # It was `end` that cancelled a write: the call goes on, to say why it ends.
+            # A status cannot be sent behind a write that waits: gRPC resets such a stream.
+            if self._close is not None:
+                self._shared.status.refused(self._close)
+                log.info("stream_reset", node=node, code=self._close.code, reason=self._close.text)
+            raise
         finally:
             self._shared.calls.closed(self)
             self._shared.cache.unwatch(node, self)
