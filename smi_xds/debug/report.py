@@ -59,8 +59,10 @@ def _stream(stream: StreamStatus, status: Status) -> Stream:
 
 
 def _type_state(type_: TypeUrl, each: TypeStatus, status: Status, *, was_asked: bool) -> TypeState:
+    epoch = status.wall_time(0.0)  # once: two looks at the clocks differ by microseconds
+
     def when(at: float) -> datetime | None:
-        return _time(status.wall_time(at)) if at else None
+        return _time(epoch + at) if at else None
 
     return TypeState(
         type=word(type_),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -42,9 +43,11 @@ async def test_a_refused_resource_is_shown_until_it_heals(
         async with upstream("one") as one, serving(debug_services) as here:
             rest = (cluster("a"), endpoints("a", one), listener("l", port), routes("l", "a"))
             here.cache.publish(served(*rest))
-            async with envoy(bootstrap(here.port, is_delta=is_delta)), traffic(port) as seen:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(envoy(bootstrap(here.port, is_delta=is_delta)))
                 await eventually_async(lambda: here.status.streams)
                 await answered(here.status)
+                seen = await stack.enter_async_context(traffic(port))
                 assert await run(here, "--output", "json") == 0
                 (proxy,) = shown()["proxies"]
                 assert (proxy["node"], proxy["state"]) == (NODE, "STATE_SYNCED")

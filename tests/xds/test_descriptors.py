@@ -33,6 +33,16 @@ CHANGED_SINCE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _fresh_pool() -> Iterator[None]:
+    """A pool keeps a package as it was when first asked for: other tests import less."""
+    for cached in (descriptors._pool, descriptors.message_class):
+        cached.cache_clear()
+    yield
+    for cached in (descriptors._pool, descriptors.message_class):
+        cached.cache_clear()
+
+
 def test_envelopes_read_and_write_what_envoy_sends() -> None:
     """The classes parse a first request and give back every part of it."""
     types = envelopes()
