@@ -60,5 +60,9 @@ lock: install ## resolve requirements.lock anew
 bench: install ## measure; see benchmarks/README.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
+soak: install ## 20 minutes of proxies that come and go: is memory flat?
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+.PHONY: soak
+
 clean: ## remove what was built here
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

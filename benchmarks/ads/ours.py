@@ -57,7 +57,8 @@ class Ours:
                 return await self._churn(command)
             case "usage":
                 used = resource.getrusage(resource.RUSAGE_SELF)
-                return {"cpu": used.ru_utime + used.ru_stime}
+                tasks = len(asyncio.all_tasks())
+                return {"cpu": used.ru_utime + used.ru_stime, "tasks": tasks}
             case other:
                 return {"error": f"unknown command {other}"}
         return {}

@@ -77,6 +77,11 @@ class Program:
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
 
+    @property
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
+
     def end(self) -> None:
         """Close its input and wait for its end."""
         assert self._process.stdin is not None

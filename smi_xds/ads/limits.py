@@ -32,7 +32,7 @@ class Limits:
     Clients do not move a stream that lives, so a longer one would be of no use."""
 
     write_timeout: float = 30.0
-    """How long a response may wait for a client that does not read, before its stream is ended.
+    """How long a response may wait for a client that does not read, before its state is freed.
     gRPC's keepalive finds machines that are gone; this finds programs that hang."""
 
     drain_rate: float = 600.0

@@ -54,6 +54,11 @@ class Meters:
             "smi_xds_rejected_streams", "Streams that were refused or broken off.", "code"
         )
     )
+    unread: Counter = field(
+        default_factory=lambda: Counter(
+            "smi_xds_unread_streams", "Streams ended while their client did not read a response."
+        )
+    )
     oversized: Counter = field(
         default_factory=lambda: Counter(
             "smi_xds_oversized_responses",
@@ -95,6 +100,7 @@ class Meters:
             self.nacks,
             self.stale,
             self.rejected,
+            self.unread,
             self.oversized,
             self.config_bytes,
         )

@@ -133,13 +133,14 @@ class Stream(Generic[R, S]):
         "_due_since",
         "_is_held",
         "_is_open",
+        "_is_released",
         "_loop",
         "_node",
         "_only",
+        "_reader",
         "_session",
         "_shared",
         "_status",
-        "_task",
         "_waiter",
         "resources",
         "writing_since",
@@ -171,7 +172,8 @@ class Stream(Generic[R, S]):
         self._is_open = True
         self._is_held = known is None and shared.cache.holds_unknown
         self._close: Close | None = None
-        self._task = asyncio.current_task()
+        self._reader: asyncio.Task[None] | None = None
+        self._is_released = False
         self.writing_since = 0.0
 
     async def run(self) -> Close | None:
@@ -182,28 +184,40 @@ class Stream(Generic[R, S]):
         self._shared.calls.opened(self)
         try:
             async with asyncio.TaskGroup() as group:
-                reader = group.create_task(self._read(), name=f"xds-reader-{node}")
+                self._reader = group.create_task(self._read(), name=f"xds-reader-{node}")
                 await self._write()
-                reader.cancel()
-        except asyncio.CancelledError:
-            # A status cannot be sent behind a write that waits: gRPC resets such a stream.
-            if self._close is not None:
-                self._shared.status.refused(self._close)
-                log.info("stream_reset", node=node, code=self._close.code, reason=self._close.text)
-            raise
+                self._reader.cancel()
         finally:
-            self._shared.calls.closed(self)
-            self._shared.cache.unwatch(node, self)
-            self._shared.status.closed(self._status)
-            log.debug("stream_closed", node=node)
+            self._release()
         return self._close
 
     def end(self, close: Close) -> None:
-        """End it in its own task; a write that waits is given up."""
+        """
+        End it in its own task.
+
+        gRPC can neither take back a write that waits nor send a status past it. So a client that
+        does not read keeps that one response until its connection ends, and all else of the
+        stream is freed; one that reads again is told the status and may come back.
+        """
         self._close = self._close or close
-        if self.writing_since and self._task is not None:
-            self._task.cancel()
+        if self.writing_since:
+            if self._reader is not None:
+                self._reader.cancel()
+            if not self._is_released:
+                self._shared.status.meters.unread.add()
+                log.warning("response_unread", node=self._node.id, message=close.text)
+            self._release()
         self._wake()
+
+    def _release(self) -> None:
+        """Nobody waits for it any more."""
+        if self._is_released:
+            return
+        self._is_released = True
+        self._shared.calls.closed(self)
+        self._shared.cache.unwatch(self._node.id, self)
+        self._shared.status.closed(self._status)
+        log.debug("stream_closed", node=self._node.id)
 
     # ------------------------------------------------------------------ in
 

@@ -94,7 +94,7 @@ async def test_connections_age() -> None:
 
 @BOTH
 async def test_who_never_reads_is_ended(is_delta: bool) -> None:
-    """Its write times out, its slot is freed, and nobody else notices."""
+    """Its write times out, its state is freed, nobody else notices; if it reads, it is told."""
     async with (
         serving_with(write_timeout=0.4) as served,
         stream(served.target) as other,
@@ -107,9 +107,12 @@ async def test_who_never_reads_is_ended(is_delta: bool) -> None:
         await hung.ask(CLUSTER)
         await eventually_async(lambda: len(served.status.streams) == 2)
         await eventually_async(lambda: len(served.status.streams) == 1)
-        assert served.status.meters.rejected.values == {"RESOURCE_EXHAUSTED": 1}
+        assert served.status.meters.unread.values == {"": 1}
 
         await still_serves(served, other)
+        assert len((await hung.hear()).resources) == 1
+        assert await hung.call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "not read" in await hung.call.details()
 
 
 # ---------------------------------------------------------------------- hostile clients
