@@ -46,10 +46,12 @@ async def listening(
     `identifier` names this server in every response (E5). `services` are more that it is to serve,
     by their full names; protobuf's default pool describes them.
     """
+    bodies = Bodies(identifier)
     cache.observe(status)
+    cache.observe(bodies)
     calls = Calls(limits)
     admission = Admission(rate=limits.rate, burst=limits.burst, longest=limits.longest_wait)
-    shared = Shared(cache, status, Bodies(identifier), calls, admission)
+    shared = Shared(cache, status, bodies, calls, admission)
     server = grpc.aio.server(options=limits.options())
     names = tuple(service.name for service in DISCOVERY_SERVICES)
     health = Health(status, *names, *services)
@@ -66,6 +68,7 @@ async def listening(
     finally:
         status.feed.close()
         await _stop(server, calls, health)
+        cache.unobserve(bodies)
         cache.unobserve(status)
 
 

@@ -111,29 +111,37 @@ def _node(message: _Envelope) -> Node | None:
 
 
 class Bodies:
-    """The bytes of responses, each joined once; `join` words them in one dialect."""
+    """
+    The bytes of responses, each joined once; `join` words them in one dialect.
 
-    __slots__ = ("_identifier", "_kept", "_size")
+    An observer of rounds: what was not sent for a whole round is forgotten, as sessions do.
+    """
+
+    __slots__ = ("_identifier", "_kept", "_old", "_size")
 
     def __init__(self, identifier: str) -> None:
         self._identifier = delimited(_IDENTIFIER, identifier.encode())
         self._kept: OrderedDict[Response, bytes] = OrderedDict()
+        self._old: OrderedDict[Response, bytes] = OrderedDict()
         self._size = 0
 
     def get(self, response: Response, join: Callable[[Response, bytes], bytes]) -> bytes:
         """The bytes of this response, the very same object for every stream."""
         body = self._kept.get(response)
         if body is None:
-            body = self._kept[response] = join(response, self._identifier)
+            body = self._old.pop(response, None) or join(response, self._identifier)
+            self._kept[response] = body
             self._size += len(body)
             while self._size > _KEPT_BYTES and len(self._kept) > 1:
                 self._size -= len(self._kept.popitem(last=False)[1])
         return body
 
-    def clear(self) -> None:
-        """Forget them all: nobody is left who would be told the same."""
-        self._kept.clear()
-        self._size = 0
+    def round_begins(self, number: int, since: float | None = None) -> None:  # noqa: ARG002 - as all observers
+        """Most will be told something else from now on."""
+        self._old, self._kept, self._size = self._kept, OrderedDict(), 0
+
+    def round_published(self, number: int) -> None:
+        """Nothing is left to do."""
 
 
 def join_delta(response: Response, control_plane: bytes) -> bytes:

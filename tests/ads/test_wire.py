@@ -155,5 +155,18 @@ def test_bodies_are_joined_once_and_bounded() -> None:
 
     assert bodies._size <= 64 << 20
     assert bodies.get(one, wire.join_delta) is not first
-    bodies.clear()
-    assert bodies._size == 0
+
+
+def test_bodies_that_no_round_needs_are_forgotten() -> None:
+    """What was sent in the last round is kept for this one; what was not, is not."""
+    bodies = wire.Bodies("who")
+    one = response(Resource.of(CLUSTER, "a", b"x"))
+    first = bodies.get(one, wire.join_delta)
+
+    bodies.round_begins(2)
+    assert bodies.get(one, wire.join_delta) is first
+    bodies.round_begins(3)
+    bodies.round_begins(4)
+
+    assert bodies.get(one, wire.join_delta) is not first
+    assert len(bodies._kept) + len(bodies._old) == 1
