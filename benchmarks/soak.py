@@ -51,7 +51,7 @@ def soak(pair: Pair, *, n: int, seconds: float) -> list[Sample]:
 
 def _sample(pair: Pair, now: float) -> Sample:
     server = pair.server
-    return Sample(now, server.memory, server.descriptors, float(server("usage")["tasks"]))
+    return Sample(now, server.memory, server.descriptors, float(server("tasks")["tasks"]))
 
 
 def growth(times: Sequence[float], values: Sequence[float]) -> float:
