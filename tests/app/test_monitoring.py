@@ -92,6 +92,11 @@ async def test_metrics_follow_a_proxy(server: app.Running, config: ServeConfig) 
         await client.answer(await client.hear(), error="no")
         await client.ask(LISTENER, response_nonce="0")
         await client.ask(ENDPOINTS, "nonsense")
+
+        async def stale() -> float | None:
+            return (await scrape(server)).get(("smi_xds_stale_nonces_total", "Listener"))
+
+        await eventually_async(stale)  # nobody answers it
         await server.status.converged()
         during = await scrape(server)
 
