@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,6 @@ from smi_xds.mesh.model import InboundPort, PortRef, Workload
 from smi_xds.values import ProxyId, ServiceRef
 from smi_xds.xds.bootstrap import admin_address, sidecar
 from smi_xds.xds.dump import to_json
-from tests.support.wait import eventually_async
 
 # The blocks in which objects of tests and examples are written.
 _WRITTEN = re.compile(r"\b127\.1\.\d+\.")
@@ -252,8 +251,3 @@ async def start_sidecar(
     )
     await envoy.wait_until_ready()
     live.sidecars[name] = envoy
-
-
-async def soon(check: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what follows an ACK within a turn of Envoy's worker."""
-    await eventually_async(check, deadline=10)
