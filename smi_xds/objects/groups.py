@@ -123,11 +123,12 @@ class Groups:
     def __init__(self) -> None:
         self._namespaces: Table[str, Namespace] = Table()
         self._accounts: Table[ServiceAccountRef, ServiceAccount] = Table()
-        self._bindings: Table[ObjectRef, IdentityBinding] = Table()
+        self._identity_bindings: Table[ObjectRef, IdentityBinding] = Table()
         self._http_routes: Table[ObjectRef, HTTPRouteGroup] = Table()
         self._tcp_routes: Table[ObjectRef, TCPRoute] = Table()
         self._udp_routes: Table[ObjectRef, UDPRoute] = Table()
         self._targets: Families[ServiceAccountRef, TrafficTarget] = Families(_destination)
+        self._bound_targets: Families[str, TrafficTarget] = Families(lambda it: it.namespace)
         self._splits: Families[ServiceRef, TrafficSplit] = Families(_root)
         self._pods_of: Families[ServiceAccountRef, Pod] = Families(lambda pod: pod.account)
         self._backing = Backing()
@@ -142,7 +143,7 @@ class Groups:
             case ServiceAccount() as it:
                 self._accounts.set(it.account, _as(ServiceAccount, new))
             case IdentityBinding() as it:
-                self._bindings.set(it.ref, _as(IdentityBinding, new))
+                self._identity_bindings.set(it.ref, _as(IdentityBinding, new))
             case HTTPRouteGroup() as it:
                 self._http_routes.set(it.ref, _as(HTTPRouteGroup, new))
             case TCPRoute() as it:
@@ -150,7 +151,8 @@ class Groups:
             case UDPRoute() as it:
                 self._udp_routes.set(it.ref, _as(UDPRoute, new))
             case TrafficTarget():
-                self._targets.replace(_as(TrafficTarget, old), _as(TrafficTarget, new))
+                self._targets.replace(_target(old), _target(new))
+                self._bound_targets.replace(_bound_target(old), _bound_target(new))
             case TrafficSplit():
                 self._splits.replace(_as(TrafficSplit, old), _as(TrafficSplit, new))
             case Service() as it:
@@ -173,7 +175,8 @@ class Groups:
             pods=self._backing.pods.hand_out(),
             pods_of=self._pods_of.hand_out(),
             targets=self._targets.hand_out(),
-            bindings=self._bindings.hand_out(),
+            bound_targets=self._bound_targets.hand_out(),
+            identity_bindings=self._identity_bindings.hand_out(),
             http_routes=self._http_routes.hand_out(),
             tcp_routes=self._tcp_routes.hand_out(),
             udp_routes=self._udp_routes.hand_out(),
@@ -280,6 +283,17 @@ def _pods_in(slice_: EndpointSlice) -> Iterator[str]:
 def _same(a: tuple[object, ...], b: tuple[object, ...]) -> bool:
     """Whether they hold the very same objects; == would look into those that differ."""
     return len(a) == len(b) and all(map(is_, a, b))
+
+
+def _target(it: MeshObject | None) -> TrafficTarget | None:
+    """One whose destination is anything but an IdentityBinding."""
+    return None if _bound_target(it) else _as(TrafficTarget, it)
+
+
+def _bound_target(it: MeshObject | None) -> TrafficTarget | None:
+    destination = it.destination if isinstance(it, TrafficTarget) else None
+    bound = destination is not None and destination.kind == "IdentityBinding"
+    return _as(TrafficTarget, it) if bound else None
 
 
 def _destination(target: TrafficTarget) -> ServiceAccountRef:

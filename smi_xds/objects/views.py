@@ -42,9 +42,11 @@ class Objects:
     """All objects at one moment; every mapping and every value in it is frozen by convention.
 
     `targets` are keyed by the service account they name as destination, as written, with the
-    TrafficTarget's own namespace as default; those whose destination is no ServiceAccount (or
-    missing) stand under their namespace and the empty name. `splits` are keyed by root, read
-    from its first DNS label and the split's namespace. All tuples are sorted by name.
+    TrafficTarget's own namespace as default; those whose destination is missing, or of an unknown
+    kind, stand under their namespace and the empty name. Those whose destination is an
+    IdentityBinding are not there but in `bound_targets`, keyed by their own namespace. `splits`
+    are keyed by root, read from its first DNS label and the split's namespace. All tuples are
+    sorted by name.
     """
 
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
@@ -53,7 +55,8 @@ class Objects:
     pods: Mapping[ProxyId, PodGroup] = field(default_factory=dict)
     pods_of: Mapping[ServiceAccountRef, tuple[Pod, ...]] = field(default_factory=dict)
     targets: Mapping[ServiceAccountRef, tuple[TrafficTarget, ...]] = field(default_factory=dict)
-    bindings: Mapping[ObjectRef, IdentityBinding] = field(default_factory=dict)
+    bound_targets: Mapping[str, tuple[TrafficTarget, ...]] = field(default_factory=dict)
+    identity_bindings: Mapping[ObjectRef, IdentityBinding] = field(default_factory=dict)
     http_routes: Mapping[ObjectRef, HTTPRouteGroup] = field(default_factory=dict)
     tcp_routes: Mapping[ObjectRef, TCPRoute] = field(default_factory=dict)
     udp_routes: Mapping[ObjectRef, UDPRoute] = field(default_factory=dict)

@@ -201,7 +201,7 @@ def test_reports_of_an_origin() -> None:
         (Service(namespace="shop", name="web"), "services"),
         (Pod(namespace="shop", name="web-1"), "pods"),
         (TrafficTarget(namespace="shop", name="it"), "targets"),
-        (IdentityBinding(namespace="shop", name="it"), "bindings"),
+        (IdentityBinding(namespace="shop", name="it"), "identity_bindings"),
         (HTTPRouteGroup(namespace="shop", name="it"), "http_routes"),
         (TCPRoute(namespace="shop", name="it"), "tcp_routes"),
         (UDPRoute(namespace="shop", name="it"), "udp_routes"),
@@ -324,7 +324,7 @@ def test_targets_by_destination() -> None:
     """TrafficTargets stand under the account they name, those that name none under no name."""
     web = Subject(kind="ServiceAccount", name="web")
     far = Subject(kind="ServiceAccount", name="web", namespace="shop")
-    other = Subject(kind="IdentityBinding", name="web")
+    other = Subject(kind="Group", name="web")
     targets = {
         ServiceAccountRef("shop", "web"): (
             mk_target("a", web),
@@ -337,6 +337,26 @@ def test_targets_by_destination() -> None:
     assert mk_store(*(it for family in targets.values() for it in family)).objects().targets == (
         targets
     )
+
+
+def test_targets_of_identity_bindings() -> None:
+    """A TrafficTarget stands by its own namespace while its destination is an IdentityBinding."""
+    account, binding = (
+        Subject(kind=kind, name="web") for kind in ("ServiceAccount", "IdentityBinding")
+    )
+    far = mk_target("b", replace(binding, namespace="away"))
+    by_account, bound = mk_target("a", account), mk_target("a", binding)
+    store = mk_store(by_account, far)
+    seen = []
+    for it in (bound, replace(bound, created="later"), by_account):
+        store.apply(FILES, Applied(it))
+        seen.append((store.objects().bound_targets, store.objects().targets))
+
+    assert seen == [
+        ({"shop": (bound, far)}, {}),
+        ({"shop": (replace(bound, created="later"), far)}, {}),
+        ({"shop": (far,)}, {ServiceAccountRef("shop", "web"): (by_account,)}),
+    ]
 
 
 def test_splits_by_root() -> None:
@@ -361,7 +381,7 @@ def test_a_member_that_moves_to_another_family() -> None:
 NAMES = st.sampled_from(["a", "b", "c"])
 SUBJECTS = st.none() | st.builds(
     Subject,
-    kind=st.sampled_from(["ServiceAccount", "Group"]),
+    kind=st.sampled_from(["ServiceAccount", "IdentityBinding", "Group"]),
     name=NAMES,
     namespace=st.none() | st.just("shop"),
 )
@@ -470,9 +490,8 @@ def assert_grouped_plainly(objects: Objects, all_: list[MeshObject]) -> None:
     pods, slices = pick(all_, Pod), pick(all_, EndpointSlice)
     assert [group.pod for _, group in sorted(objects.pods.items())] == pods
     assert {it for family in objects.pods_of.values() for it in family} == set(pods)
-    assert {it for family in objects.targets.values() for it in family} == set(
-        pick(all_, TrafficTarget)
-    )
+    families = (*objects.targets.values(), *objects.bound_targets.values())
+    assert {it for family in families for it in family} == set(pick(all_, TrafficTarget))
     assert set(objects.accounts.values()) == set(pick(all_, ServiceAccount))
     for ref, group in objects.services.items():
         mine = [it for it in slices if isinstance(it, EndpointSlice) and it.owner == ref]
