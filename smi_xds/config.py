@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from smi_xds.problems import ConfigError
-from smi_xds.values import Mode, is_trust_domain
+from smi_xds.values import AccessMode, Mode, is_trust_domain
 
 DEFAULT_XDS_ADDRESS = "127.0.0.1:15010"  # Istio's port for xDS in plaintext, which operators know
 DEFAULT_MONITORING_ADDRESS = "127.0.0.1:15014"  # Istio's port for it, as well
@@ -82,7 +82,7 @@ class MeshConfig:
     """What decides how objects are understood, by whichever command reads them."""
 
     trust_domain: str = DEFAULT_TRUST_DOMAIN
-    access_mode: Mode = Mode.STRICT
+    access_mode: AccessMode = AccessMode.STRICT
     mtls_mode: Mode = Mode.STRICT
 
 
@@ -173,7 +173,7 @@ def parse_kubernetes(
 def parse_mesh(
     *,
     trust_domain: str = DEFAULT_TRUST_DOMAIN,
-    access_mode: str = Mode.STRICT,
+    access_mode: str = AccessMode.STRICT,
     mtls_mode: str = Mode.STRICT,
 ) -> MeshConfig:
     """Read the flags that decide how objects are understood."""
@@ -184,7 +184,7 @@ def parse_mesh(
         )
     return MeshConfig(
         trust_domain=trust_domain,
-        access_mode=_parse_choice(Mode, access_mode, flag="--access-mode"),
+        access_mode=_parse_choice(AccessMode, access_mode, flag="--access-mode"),
         mtls_mode=_parse_choice(Mode, mtls_mode, flag="--mtls-mode"),
     )
 

@@ -18,9 +18,21 @@ TypeUrl = NewType("TypeUrl", str)
 
 
 class Mode(StrEnum):
-    """How strictly a mesh, a namespace or a workload is judged; for access and mTLS separately."""
+    """Whether callers of a mesh, a namespace or a workload have to use mTLS."""
 
     STRICT = "strict"
+    PERMISSIVE = "permissive"
+
+
+class AccessMode(StrEnum):
+    """What TrafficTargets do in a mesh, a namespace or a workload.
+
+    `strict` ones decide, `permissive` ones are not even asked. In `shadow` everyone is let in,
+    and what would have been denied is counted and logged.
+    """
+
+    STRICT = "strict"
+    SHADOW = "shadow"
     PERMISSIVE = "permissive"
 
 

@@ -20,7 +20,7 @@ from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.mesh.plain import plain
 from smi_xds.problems import Problem
 from smi_xds.sources.files import read_folders
-from smi_xds.values import Mode, ProxyId, Secret, SpiffeId
+from smi_xds.values import AccessMode, Mode, ProxyId, Secret, SpiffeId
 from smi_xds.xds.dump import set_json
 from smi_xds.xds.resources import Resource, ResourceSet
 from smi_xds.xds.secrets import Credentials, leaf_secret
@@ -63,7 +63,8 @@ def _read(folder: Path) -> Case:
         folder=folder,
         why=options.get("why") or "",
         settings=MeshSettings(
-            access=Mode(options.get("access", "strict")), mtls=Mode(options.get("mtls", "strict"))
+            access=AccessMode(options.get("access", "strict")),
+            mtls=Mode(options.get("mtls", "strict")),
         ),
         proxies=tuple(options.get("proxies", ())),
     )

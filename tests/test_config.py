@@ -23,7 +23,7 @@ from smi_xds.config import (
     parse_xds_address,
 )
 from smi_xds.problems import ConfigError
-from smi_xds.values import Mode
+from smi_xds.values import AccessMode, Mode
 
 HOME = {"HOME": "/home/operator"}
 
@@ -38,7 +38,7 @@ def test_serve_needs_a_folder_and_nothing_else() -> None:
         xds_address=Address("127.0.0.1", 15010),
         state_folder=Path("/home/operator/.local/state/smi-xds"),
         mesh=MeshConfig(
-            trust_domain="cluster.local", access_mode=Mode.STRICT, mtls_mode=Mode.STRICT
+            trust_domain="cluster.local", access_mode=AccessMode.STRICT, mtls_mode=Mode.STRICT
         ),
         log=LogConfig(format=LogFormat.JSON, level=LogLevel.INFO),
     )
@@ -167,13 +167,13 @@ def test_access_and_mtls_have_modes_of_their_own() -> None:
     mesh = parse_mesh(trust_domain="example.org", access_mode="permissive", mtls_mode="strict")
 
     assert mesh == MeshConfig(
-        trust_domain="example.org", access_mode=Mode.PERMISSIVE, mtls_mode=Mode.STRICT
+        trust_domain="example.org", access_mode=AccessMode.PERMISSIVE, mtls_mode=Mode.STRICT
     )
 
 
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do() -> None:
     """Each flag with a fixed set of values names them."""
-    with pytest.raises(ConfigError, match=r"^--access-mode 'lax' must be one of: strict, perm"):
+    with pytest.raises(ConfigError, match=r"^--access-mode 'lax' must be one of: strict, shadow"):
         parse_mesh(access_mode="lax")
     with pytest.raises(ConfigError, match=r"^--mtls-mode 'off' must be one of: strict, permissive"):
         parse_mesh(mtls_mode="off")

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smi_xds.values import (
+    AccessMode,
     Mode,
     ObjectRef,
     ProxyId,
@@ -149,4 +150,5 @@ def test_secrets_compare_by_value() -> None:
 def test_modes_are_what_users_write() -> None:
     """Flags and annotations carry the value itself."""
     assert [Mode("strict"), Mode("permissive")] == list(Mode)
+    assert [AccessMode(it) for it in ("strict", "shadow", "permissive")] == list(AccessMode)
     assert f"{Mode.STRICT}" == "strict"

@@ -7,13 +7,14 @@ from typing import Any, TypeAlias
 import click
 
 from smi_xds.config import DEFAULT_TRUST_DOMAIN
-from smi_xds.values import Mode, ProxyId
+from smi_xds.values import AccessMode, Mode, ProxyId
 
 # A command takes whatever options the decorators above it name.
 Command: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Command], Command]
 
 _MODES = click.Choice([mode.value for mode in Mode])
+_ACCESS_MODES = click.Choice([mode.value for mode in AccessMode])
 
 
 def _proxy(text: str) -> ProxyId:
@@ -60,10 +61,10 @@ def mesh(command: Command) -> Command:
         ),
         click.option(
             "--access-mode",
-            type=_MODES,
-            default=Mode.STRICT.value,
+            type=_ACCESS_MODES,
+            default=AccessMode.STRICT.value,
             show_default=True,
-            help="strict: what no TrafficTarget allows is denied.",
+            help="What no TrafficTarget allows: strict denies it, shadow counts and logs it.",
         ),
         click.option(
             "--trust-domain",

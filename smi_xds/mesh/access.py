@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smi_xds.mesh.matches import RouteMatches, read_ports
-from smi_xds.mesh.model import Grant, HttpMatch, Protocol
+from smi_xds.mesh.model import Grant, HttpMatch, Protocol, Source
 from smi_xds.objects.smi import Rule, Subject, TCPRoute, TrafficTarget
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ServiceAccountRef, SpiffeId
@@ -140,7 +140,7 @@ class _Reader:
                 "Create it, or correct the name.",
             )
 
-    def _sources(self) -> tuple[SpiffeId, ...]:
+    def _sources(self) -> tuple[Source, ...]:
         sources: set[SpiffeId] = set()
         for index, subject in enumerate(self._target.sources or ()):
             where = f"spec.sources[{index}]"
@@ -157,7 +157,7 @@ class _Reader:
                 "No source is listed, so nobody is allowed.",
                 "List the ServiceAccounts of the callers.",
             )
-        return tuple(sorted(sources))
+        return tuple(Source(identity) for identity in sorted(sources))
 
     def _check_rules(self) -> bool:
         if not self._routes:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from smi_xds.mesh.model import MeshSettings, Sidecar
 from smi_xds.objects.kube import Namespace, Pod
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import Mode, ObjectRef
+from smi_xds.values import AccessMode, Mode, ObjectRef
 
 SIDECAR = "smi-xds.io/sidecar"
 APP_ADDRESS = "smi-xds.io/app-address"
@@ -27,7 +27,7 @@ class PodSettings:
     """What holds for one pod."""
 
     sidecar: Sidecar
-    access: Mode
+    access: AccessMode
     mtls: Mode
     app_address: str
 
@@ -39,7 +39,9 @@ def pod_settings(
     reader = _Reader(pod, namespace)
     result = PodSettings(
         sidecar=reader.choice(SIDECAR, Sidecar, default=Sidecar.NONE, strictest=Sidecar.BOUND),
-        access=reader.choice(ACCESS, Mode, default=settings.access, strictest=Mode.STRICT),
+        access=reader.choice(
+            ACCESS, AccessMode, default=settings.access, strictest=AccessMode.STRICT
+        ),
         mtls=reader.choice(MTLS, Mode, default=settings.mtls, strictest=Mode.STRICT),
         app_address=reader.address(APP_ADDRESS, default="127.0.0.1"),
     )

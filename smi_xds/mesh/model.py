@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from smi_xds.problems import Problem
-from smi_xds.values import Mode, ProxyId, ServiceRef, SpiffeId
+from smi_xds.values import AccessMode, Mode, ProxyId, ServiceRef, SpiffeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class MeshSettings:
     """What the operator chose for the whole mesh; namespaces and pods may say otherwise."""
 
     trust_domain: str = "cluster.local"
-    access: Mode = Mode.STRICT
+    access: AccessMode = AccessMode.STRICT
     mtls: Mode = Mode.STRICT
 
 
@@ -45,19 +45,28 @@ class Protocol(StrEnum):
 class Sidecar(StrEnum):
     """How a workload is in the mesh.
 
-    `bound` sidecars intercept nothing and own an address. A `proxyless` workload is a gRPC process
+    `bound` sidecars intercept nothing and own an address. `intercepted` workloads know of no
+    sidecar: what they send and get is redirected to it. A `proxyless` workload is a gRPC process
     that asks for its configuration itself: a client with an identity. Who calls it finds no
     sidecar there.
     """
 
     NONE = "none"
     BOUND = "bound"
+    INTERCEPTED = "intercepted"
     PROXYLESS = "proxyless"
 
     @property
     def listens(self) -> bool:
         """It stands before the application: judges who calls, and proves who answers."""
         return self not in (Sidecar.NONE, Sidecar.PROXYLESS)
+
+
+class Egress(StrEnum):
+    """What becomes of connections of an intercepted workload that go to no service of ours."""
+
+    OPEN = "open"
+    CLOSED = "closed"
 
 
 class EndpointState(StrEnum):
@@ -69,13 +78,17 @@ class EndpointState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One address behind a service port. `identity` is None outside the mesh (plaintext)."""
+    """One address behind a service port. `identity` is None outside the mesh (plaintext).
+
+    `hostname` is its name within a headless service (`web-0` of `web-0.web.shop`).
+    """
 
     address: str
     port: int
     state: EndpointState = EndpointState.READY
     identity: SpiffeId | None = None
     zone: str = ""
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +97,13 @@ class Target:
 
     identity: SpiffeId | None
     port: int
-    access: Mode | None
+    access: AccessMode | None
     mtls: Mode | None
 
     @property
     def is_open(self) -> bool:
         """Nobody has to say who they are; TLS without our ALPN is the application's own."""
-        return self.access is not Mode.STRICT and self.mtls is not Mode.STRICT
+        return self.access is not AccessMode.STRICT and self.mtls is not Mode.STRICT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +112,8 @@ class ServicePort:
 
     `identities` are those of all its endpoints, ready or not, so that the list a client checks
     grows before an endpoint is used and shrinks after it is gone. `targets` says which port of
-    which workload stands behind it, and the mesh reads from it who may call.
+    which workload stands behind it, and the mesh reads from it who may call. `pods` are those of
+    a headless service one by one: by hostname, or by address where they have none.
     """
 
     number: int
@@ -108,19 +122,27 @@ class ServicePort:
     endpoints: tuple[Endpoint, ...] = ()
     identities: tuple[SpiffeId, ...] = ()
     targets: tuple[Target, ...] = ()
+    pods: tuple[tuple[str, "ServicePort"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A Service with its TCP and UDP ports, by number."""
+    """A Service with its TCP and UDP ports, by number.
+
+    A `headless` one has no address of its own: its pods are called by theirs. An `external` one
+    (ExternalName) is a name for something outside the mesh, and has no ports that we know.
+    """
 
     service: ServiceRef
     addresses: tuple[str, ...] = ()
     ports: tuple[ServicePort, ...] = ()
+    headless: bool = False
+    external: bool = False
 
-    def port(self, number: int) -> ServicePort | None:
-        """The port of that number, or None."""
-        return next((port for port in self.ports if port.number == number), None)
+    def port(self, number: int, *, udp: bool = False) -> ServicePort | None:
+        """The port of that number, or None; a TCP and a UDP port may share one."""
+        found = (p for p in self.ports if (p.number, p.protocol is Protocol.UDP) == (number, udp))
+        return next(found, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,24 +158,43 @@ class HttpMatch:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who may call: an identity, and the addresses that it has to call from.
+
+    `addresses` None means anywhere; they are sorted, and never empty.
+    """
+
+    identity: SpiffeId
+    addresses: tuple[str, ...] | None = None
+
+    def admits(self, address: str | None) -> bool:
+        """Whether it may call from there; None is an address that nobody lists."""
+        return self.addresses is None or address in self.addresses
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """What one TrafficTarget allows: sources AND (ports) AND (matches).
 
     `ports` None means any target port, `http` None any request; an empty tuple means nothing.
     `tcp` says whether it admits connections to TCP ports (an HTTPRouteGroup admits none), `l7`
-    whether it admits requests at all (a TrafficTarget of UDPRoutes alone does not).
+    whether it admits requests at all (a TrafficTarget of UDPRoutes alone does not). `udp` lists
+    the target ports that its UDPRoutes admit, None for any: all the others are about TCP alone.
     """
 
     target: str
-    sources: tuple[SpiffeId, ...]
+    sources: tuple[Source, ...]
     ports: tuple[int, ...] | None
     http: tuple[HttpMatch, ...] | None
     tcp: bool
     l7: bool
+    udp: tuple[int, ...] | None = ()
 
     def admits(self, port: int, protocol: Protocol) -> bool:
         """Whether it allows anything at all on this target port."""
+        if protocol is Protocol.UDP:
+            return self.udp is None or port in self.udp
         if self.ports is not None and port not in self.ports:
             return False
         if protocol.is_http:
@@ -172,8 +213,32 @@ class InboundPort:
 
     @property
     def callers(self) -> tuple[SpiffeId, ...]:
-        """Every identity that some grant lists, sorted."""
-        return tuple(sorted({source for grant in self.grants for source in grant.sources}))
+        """Every identity that some grant lists, wherever it calls from, sorted."""
+        sources = (source for grant in self.grants for source in grant.sources)
+        return tuple(sorted({source.identity for source in sources}))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address that some source has to call from, sorted."""
+        sources = (source for grant in self.grants for source in grant.sources)
+        return tuple(sorted({address for it in sources for address in it.addresses or ()}))
+
+    def admitted(self, address: str | None = None) -> tuple[SpiffeId, ...]:
+        """Every identity that may call from an address, or (None) from anywhere, sorted."""
+        sources = (source for grant in self.grants for source in grant.sources)
+        return tuple(sorted({source.identity for source in sources if source.admits(address)}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpPort:
+    """A UDP port that a workload serves: its own (target) port, and the grants that apply to it.
+
+    Callers ask for one of `services`: which of its own ports is meant, the workload knows.
+    """
+
+    number: int
+    services: "tuple[PortRef, ...]" = ()
+    grants: tuple[Grant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +246,8 @@ class Workload:
     """A pod (or VM) in the mesh.
 
     A bound sidecar listens on `address` and hands over to the application on `app_address`. Where
-    nothing listens, `ports` is empty and `address` may be.
+    nothing listens, `ports` is empty and `address` may be. An intercepted one has all addresses of
+    its pod (`more_addresses`), and `egress` says where else it may connect.
     """
 
     proxy: ProxyId
@@ -189,9 +255,12 @@ class Workload:
     address: str
     app_address: str
     sidecar: Sidecar
-    access: Mode
+    access: AccessMode
     mtls: Mode
     ports: tuple[InboundPort, ...] = ()
+    more_addresses: tuple[str, ...] = ()
+    egress: Egress = Egress.OPEN
+    udp_ports: tuple[UdpPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +287,7 @@ class RouteEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortRoutes:
-    """Where traffic to one service port goes.
+    """Where traffic to one service port goes, or to one pod of a headless service (`pod`).
 
     `callers` are the identities with a right to anything behind it, None if anyone has. Someone
     else gets the denied variant: no clusters, no endpoints, 403.
@@ -231,17 +300,43 @@ class PortRoutes:
     callers: tuple[SpiffeId, ...] | None = ()
     default_port: bool = False
     """This port is meant where a request's Host names none."""
+    outside: bool = False
+    """Nobody behind it has a sidecar: datagrams go there as they are (UDP alone)."""
+    pod: str = ""
+
+    @property
+    def ref(self) -> "PortRef":
+        """The port that these are the routes of."""
+        return PortRef(self.service, self.port, udp=self.protocol is Protocol.UDP, pod=self.pod)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class PortRef:
-    """A port of a service."""
+    """A port of a service, or of one pod of a headless service.
+
+    A TCP and a UDP port may share a number.
+    """
 
     service: ServiceRef
     port: int
+    udp: bool = field(default=False, kw_only=True)
+    pod: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
-        return f"{self.service}:{self.port}"
+        pod = f"/{self.pod}" if self.pod else ""
+        return f"{self.service}{pod}:{self.port}" + ("/udp" if self.udp else "")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Destination:
+    """An address and port to which an intercepted workload connects."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +345,8 @@ class Mesh:
 
     `reach` lists, per identity that is listed anywhere, the service ports it may call beyond
     those that anyone may (`open`). `bound_ports` are the local ports on which bound sidecars
-    offer TCP services.
+    offer TCP and UDP services. `pods` are the pods of headless services, each as a service of its
+    own would be. `destinations` says what intercepted workloads mean by an address.
     """
 
     trust_domain: str
@@ -260,4 +356,6 @@ class Mesh:
     open: frozenset[PortRef] = frozenset()
     reach: Mapping[SpiffeId, frozenset[PortRef]] = field(default_factory=dict)
     bound_ports: Mapping[PortRef, int] = field(default_factory=dict)
+    pods: Mapping[PortRef, PortRoutes] = field(default_factory=dict)
+    destinations: Mapping[Destination, PortRef] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()

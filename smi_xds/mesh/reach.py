@@ -1,11 +1,11 @@
 """Who may call which service port, seen from the caller: what each sidecar needs to know."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
 from smi_xds.mesh.model import Grant, PortRef, PortRoutes, Protocol, Service, ServicePort
-from smi_xds.values import Mode, ServiceRef, SpiffeId
+from smi_xds.values import AccessMode, SpiffeId
 
 
 def with_callers(
@@ -37,11 +37,11 @@ def _callers(
 ) -> set[SpiffeId] | None:
     callers: set[SpiffeId] = set()
     for target in port.targets:
-        if target.identity is None or target.access is Mode.PERMISSIVE:
+        if target.identity is None or target.access is not AccessMode.STRICT:
             return None
         for grant in grants.get(target.identity, ()):
             if grant.admits(target.port, protocol):
-                callers.update(grant.sources)
+                callers.update(source.identity for source in grant.sources)
     return callers
 
 
@@ -53,38 +53,40 @@ class Reach:
     by_identity: Mapping[SpiffeId, frozenset[PortRef]]
 
 
-def build_reach(routes: Mapping[PortRef, PortRoutes]) -> Reach:
-    """Turn the routes' callers around."""
-    anyone: set[PortRef] = set()
-    reach: dict[SpiffeId, set[PortRef]] = {}
-    for ref, port in routes.items():
-        if port.callers is None:
-            anyone.add(ref)
-            continue
-        for caller in port.callers:
-            reach.setdefault(caller, set()).add(ref)
-    return Reach(
-        open=frozenset(anyone),
-        by_identity={caller: frozenset(refs) for caller, refs in sorted(reach.items())},
-    )
-
-
 # Local ports of bound sidecars: below the ephemeral range of Linux (32768), above the ports that
 # Istio and we use.
 BOUND_PORTS = range(20_000, 28_000)
 
 
-def bound_ports(services: Mapping[ServiceRef, Service]) -> Mapping[PortRef, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What one service wants of the local ports, and which numbers its workloads need."""
+
+    wanted: tuple[PortRef, ...]
+    taken: frozenset[int]
+
+
+def claims(service: Service) -> Claims:
+    """Read them from a service."""
+    return Claims(
+        wanted=tuple(
+            PortRef(service.service, port.number) for port in service.ports if port.protocol.is_tcp
+        ),
+        taken=frozenset(target.port for port in service.ports for target in port.targets),
+    )
+
+
+def bound_ports(claims: Iterable[Claims]) -> Mapping[PortRef, int]:
     """A local port for every TCP service port, the same on every workload.
 
     From the hash of its name, so that it stays when services come and go; of two that meet, the
     one whose name sorts later moves on to the next free port. A port that some workload serves is
     never taken: its sidecar listens there already. Without a free port, a service has none.
     """
-    ports = [(ref, port) for ref, service in services.items() for port in service.ports]
-    taken = {target.port for _, port in ports for target in port.targets}
+    every = tuple(claims)
+    taken = set[int]().union(*(one.taken for one in every))
     found = {}
-    for ref in sorted(PortRef(ref, port.number) for ref, port in ports if port.protocol.is_tcp):
+    for ref in sorted(ref for one in every for ref in one.wanted):
         start = BOUND_PORTS.start + _hash(str(ref)) % len(BOUND_PORTS)
         free = (p for p in chain(range(start, BOUND_PORTS.stop), BOUND_PORTS) if p not in taken)
         if (number := next(free, None)) is not None:

@@ -1,7 +1,8 @@
 """Access logs: one JSON object a line on stdout, for requests and connections alike.
 
 Every line names who called whom, where it went, Envoy's response flags, and the TrafficTarget
-that decided (`policy`). Operators: Envoy, "Access logging / Command operators".
+that decided (`policy`). In shadow mode `shadow` says what would have been decided, and
+`shadow_policy` by which TrafficTarget. Operators: Envoy, "Access logging / Command operators".
 """
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
@@ -11,7 +12,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from smi_xds.values import SpiffeId
 from smi_xds.xds.encode import pack
-from smi_xds.xds.rbac import FILTER
+from smi_xds.xds.rbac import FILTER, NETWORK_FILTER
 
 _COMMON = {
     "bytes_received": "%BYTES_RECEIVED%",
@@ -47,13 +48,16 @@ _TCP = {
 
 def inbound_log(identity: SpiffeId, *, http: bool) -> AccessLog:
     """Traffic that arrives at `identity`: the caller is in its certificate."""
+    judge = FILTER if http else NETWORK_FILTER
     return _log(
         (_HTTP if http else _TCP)
         | {
             "direction": "inbound",
             "source": "%DOWNSTREAM_PEER_URI_SAN%",
             "destination": str(identity),
-            "policy": f"%DYNAMIC_METADATA({FILTER}:enforced_effective_policy_id)%",
+            "policy": f"%DYNAMIC_METADATA({judge}:enforced_effective_policy_id)%",
+            "shadow": f"%DYNAMIC_METADATA({judge}:shadow_engine_result)%",
+            "shadow_policy": f"%DYNAMIC_METADATA({judge}:shadow_effective_policy_id)%",
         }
     )
 

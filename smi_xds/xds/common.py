@@ -6,6 +6,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     AggregatedConfigSource,
     ApiVersion,
+    CidrRange,
     ConfigSource,
     DataSource,
     SocketAddress,
@@ -33,6 +34,11 @@ def ads() -> ConfigSource:
 def socket(address: str, port: int) -> Address:
     """A TCP address."""
     return Address(socket_address=SocketAddress(address=address, port_value=port))
+
+
+def host(address: str) -> CidrRange:
+    """One address, as a range."""
+    return CidrRange(address_prefix=address, prefix_len=128 if ":" in address else 32)
 
 
 def inline(pem: bytes) -> DataSource:

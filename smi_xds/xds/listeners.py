@@ -17,11 +17,12 @@ from envoy_data_plane.envoy.config.listener.v3 import (
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 
 from smi_xds.mesh.model import InboundPort, PortRef, Protocol, Workload
-from smi_xds.values import Mode, SpiffeId
+from smi_xds.values import AccessMode, Mode, SpiffeId
 from smi_xds.xds import names
-from smi_xds.xds.common import socket, transport_socket
+from smi_xds.xds.common import host, socket, transport_socket
 from smi_xds.xds.encode import encode, pack
 from smi_xds.xds.filters import inbound_http, outbound_http, tcp_proxy
+from smi_xds.xds.rbac import tcp_shadow
 from smi_xds.xds.resources import CLUSTER, LISTENER, ROUTES, SECRET, Need, Resource
 from smi_xds.xds.secrets import downstream_tls
 
@@ -95,7 +96,7 @@ def inbound_listener(workload: Workload, port: InboundPort) -> Resource | None:
 
 def _http_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
     filters = [inbound_http(workload.identity, names.inbound(port.number))]
-    if (workload.mtls, workload.access) == (Mode.PERMISSIVE, Mode.PERMISSIVE):
+    if workload.mtls is Mode.PERMISSIVE and workload.access is not AccessMode.STRICT:
         # TLS without our ALPN is the application's own; so gRPC clients call it in plaintext.
         own = _own_tls(_to_app(workload, port))
         return [_mtls(filters), _plaintext(filters), own]
@@ -108,19 +109,40 @@ def _http_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
 
 def _tcp_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
     filters = _to_app(workload, port)
-    if workload.access is Mode.STRICT:
-        # Judged in the handshake, before the application could greet: a denied caller gets no
-        # byte. With nobody allowed there is no chain: an empty list would admit everyone.
-        return [_mtls(filters, callers=port.callers)] if port.callers else []
+    if workload.access is AccessMode.STRICT:
+        return _judged_in_the_handshake(filters, port)
     chains = [_mtls(filters)]
     if workload.mtls is Mode.PERMISSIVE:
         chains += [_plaintext(filters), _own_tls(filters)]
     return chains
 
 
+def _judged_in_the_handshake(filters: list[Filter], port: InboundPort) -> list[FilterChain]:
+    """Chains that list who may connect: a denied caller gets no byte, not even a greeting.
+
+    Those who are bound to addresses stand in a chain of each address, beside those who are not:
+    Envoy takes the chain of the longest prefix and looks at no other. With nobody allowed there
+    is no chain: an empty list would admit everyone.
+    """
+    chains = []
+    if anywhere := port.admitted():
+        chains.append(_mtls(filters, callers=anywhere))
+    for address in port.addresses:
+        chain = _mtls(filters, callers=port.admitted(address))
+        chain.name = f"mtls|{address}"
+        assert chain.filter_chain_match is not None
+        chain.filter_chain_match.source_prefix_ranges = [host(address)]
+        chains.append(chain)
+    return chains
+
+
 def _to_app(workload: Workload, port: InboundPort) -> list[Filter]:
+    """Hand over as it is; in shadow mode what would have been denied is counted on the way."""
     name = names.inbound(port.number)
-    return [tcp_proxy(workload.identity, name, name, inbound=True)]
+    proxy = tcp_proxy(workload.identity, name, name, inbound=True)
+    if workload.access is AccessMode.SHADOW:
+        return [tcp_shadow(name, tuple(g for g in port.grants if g.tcp)), proxy]
+    return [proxy]
 
 
 def _mtls(

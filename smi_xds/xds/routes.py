@@ -18,7 +18,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 
 from smi_xds.mesh.model import InboundPort, PortRef, PortRoutes, RouteEntry, Workload
-from smi_xds.values import Mode
+from smi_xds.values import AccessMode
 from smi_xds.xds import names
 from smi_xds.xds.common import NEVER
 from smi_xds.xds.encode import encode, fragment, pack, splice
@@ -83,8 +83,8 @@ def inbound_routes(workload: Workload, port: InboundPort) -> Resource:
     """
     name = names.inbound(port.number)
     rules = {}
-    if workload.access is Mode.STRICT:
-        rules[FILTER] = pack(http_rules(port.grants))
+    if workload.access is not AccessMode.PERMISSIVE:
+        rules[FILTER] = pack(http_rules(port.grants, workload.access))
     everything = Route(
         name=name,
         match=RouteMatch(prefix="/"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from smi_xds.mesh.model import Grant, HttpMatch, Mesh, Protocol
+from smi_xds.mesh.model import Grant, HttpMatch, Mesh, Protocol, Source
 from smi_xds.objects.parse import MeshObject
 from smi_xds.objects.smi import Rule, Subject, TrafficTarget
 from smi_xds.problems import ProblemCode
@@ -99,15 +99,18 @@ def test_targets_of_one_destination_unite_but_never_mix() -> None:
         mk_target("b", ["other"], "server", http("web", "metrics")),
     )
     assert [(g.target, g.sources, g.http) for g in grants(mesh)] == [
-        ("shop/a", (spiffe("client"),), (API,)),
-        ("shop/b", (spiffe("other"),), (METRICS,)),
+        ("shop/a", (Source(spiffe("client")),), (API,)),
+        ("shop/b", (Source(spiffe("other")),), (METRICS,)),
     ]
 
 
 def test_sources_of_other_namespaces_are_named_by_namespace() -> None:
     """A source without a namespace is of the target's own, another one of the one it names."""
     mesh = build(ALL_TCP, mk_target("t", ["elsewhere/client", "client"], "server", tcp("all")))
-    assert grants(mesh)[0].sources == (spiffe("client", "elsewhere"), spiffe("client"))
+    assert grants(mesh)[0].sources == (
+        Source(spiffe("client", "elsewhere")),
+        Source(spiffe("client")),
+    )
     assert told(mesh) == [("spec.sources[0].name", ProblemCode.MISSING_SERVICE_ACCOUNT)]
 
 
@@ -208,7 +211,7 @@ def test_a_source_of_unknown_kind_leaves_the_others() -> None:
     """One source that matches nobody takes nothing from the others."""
     group = Subject(kind="Group", name="x")
     mesh = build(ALL_TCP, mk_target("t", [group, "client"], "server", tcp("all")))
-    assert grants(mesh)[0].sources == (spiffe("client"),)
+    assert grants(mesh)[0].sources == (Source(spiffe("client")),)
 
 
 def test_a_udp_route_takes_nothing_from_a_tcp_route_beside_it() -> None:
@@ -268,7 +271,7 @@ def test_the_old_destination_port_and_a_tcp_route_must_agree() -> None:
 
 def test_a_grant_admits_by_protocol() -> None:
     """Requests need `l7` and a match, connections `tcp`; UDP is admitted by none."""
-    sources = (spiffe("client"),)
+    sources = (Source(spiffe("client")),)
     everything = Grant(target="t", sources=sources, ports=None, http=None, tcp=True, l7=True)
     admitted = [p for p in Protocol if everything.admits(1, p)]
     assert admitted == [p for p in Protocol if p is not Protocol.UDP]

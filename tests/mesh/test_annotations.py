@@ -3,7 +3,7 @@
 from smi_xds.mesh.annotations import PodSettings, pod_settings
 from smi_xds.mesh.model import MeshSettings, Sidecar
 from smi_xds.problems import ProblemCode
-from smi_xds.values import Mode, ObjectRef
+from smi_xds.values import AccessMode, Mode, ObjectRef
 from tests.support.objects import mk_namespace, mk_pod
 
 STRICT = MeshSettings()
@@ -11,11 +11,11 @@ STRICT = MeshSettings()
 
 def test_a_pod_says_nothing() -> None:
     """Without annotations a pod has no sidecar, and the mesh's modes."""
-    settings = MeshSettings(access=Mode.PERMISSIVE)
+    settings = MeshSettings(access=AccessMode.PERMISSIVE)
     found, problems = pod_settings(mk_pod("p", sidecar=""), None, settings)
     assert found == PodSettings(
         sidecar=Sidecar.NONE,
-        access=Mode.PERMISSIVE,
+        access=AccessMode.PERMISSIVE,
         mtls=Mode.STRICT,
         app_address="127.0.0.1",
     )
@@ -28,11 +28,11 @@ def test_a_namespace_gives_the_defaults_of_its_pods() -> None:
     plain, _ = pod_settings(mk_pod("p", sidecar=""), namespace, STRICT)
     assert (plain.sidecar, plain.access, plain.mtls) == (
         Sidecar.BOUND,
-        Mode.PERMISSIVE,
+        AccessMode.PERMISSIVE,
         Mode.PERMISSIVE,
     )
     own, _ = pod_settings(mk_pod("p", sidecar="none", access="strict"), namespace, STRICT)
-    assert (own.sidecar, own.access, own.mtls) == (Sidecar.NONE, Mode.STRICT, Mode.PERMISSIVE)
+    assert (own.sidecar, own.access, own.mtls) == (Sidecar.NONE, AccessMode.STRICT, Mode.PERMISSIVE)
 
 
 def test_the_address_of_the_application_is_an_address_in_its_short_form() -> None:
@@ -44,9 +44,9 @@ def test_the_address_of_the_application_is_an_address_in_its_short_form() -> Non
 def test_a_value_that_cannot_be_read_counts_as_the_strictest() -> None:
     """A misspelt mode is strict, a misspelt sidecar is one, and each is told."""
     pod = mk_pod("p", sidecar="Bound", access="open", mtls="", app_address="localhost")
-    found, problems = pod_settings(pod, None, MeshSettings(access=Mode.PERMISSIVE))
+    found, problems = pod_settings(pod, None, MeshSettings(access=AccessMode.PERMISSIVE))
     assert found == PodSettings(
-        sidecar=Sidecar.BOUND, access=Mode.STRICT, mtls=Mode.STRICT, app_address="127.0.0.1"
+        sidecar=Sidecar.BOUND, access=AccessMode.STRICT, mtls=Mode.STRICT, app_address="127.0.0.1"
     )
     assert {problem.code for problem in problems} == {ProblemCode.INVALID_ANNOTATION}
     assert [problem.field for problem in problems] == [
@@ -54,7 +54,7 @@ def test_a_value_that_cannot_be_read_counts_as_the_strictest() -> None:
         "metadata.annotations[smi-xds.io/access]",
         "metadata.annotations[smi-xds.io/app-address]",
     ]
-    assert problems[1].message == "'open' is not one of strict, permissive."
+    assert problems[1].message == "'open' is not one of strict, shadow, permissive."
 
 
 def test_a_problem_stands_at_the_object_that_says_it() -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from hypothesis import given
 
-from smi_xds.mesh.model import Grant, HttpMatch, InboundPort, Mesh, PortRef
+from smi_xds.mesh.model import Grant, HttpMatch, InboundPort, Mesh, PortRef, Source
 from smi_xds.objects.smi import TrafficTarget
 from smi_xds.values import ProxyId, SpiffeId
 from tests.support.mesh import build_mesh
 from tests.support.meshes import World, everywhere_strict, targets, without_targets, worlds
 
-Allow = tuple[ProxyId, int, SpiffeId, HttpMatch | None]
+Allow = tuple[ProxyId, int, Source, HttpMatch | None]
 
 
 def allows(mesh: Mesh) -> set[Allow]:
@@ -61,7 +61,7 @@ def test_whoever_is_allowed_can_reach_the_service(world: World) -> None:
     mesh = build_mesh(*world)
     for ref, port in served(mesh):
         for grant in port.grants:
-            assert all(ref in reached(mesh, source) for source in grant.sources)
+            assert all(ref in reached(mesh, source.identity) for source in grant.sources)
 
 
 def served(mesh: Mesh) -> Iterator[tuple[PortRef, InboundPort]]:

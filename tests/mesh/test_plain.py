@@ -8,7 +8,7 @@ import pytest
 from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, WeightedBackend
 from smi_xds.mesh.plain import plain
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import Mode, ObjectRef, ProxyId, ServiceRef
+from smi_xds.values import AccessMode, Mode, ObjectRef, ProxyId, ServiceRef
 from tests.support.mesh import build_mesh
 from tests.support.objects import mk_pod, mk_service, mk_target, mk_tcp_route, spiffe, tcp
 
@@ -43,7 +43,7 @@ def test_plain_values(value: object, expected: object) -> None:
 def test_defaults_are_left_out() -> None:
     """What nobody said is not shown, be it a default value or a default factory."""
     assert plain(MeshSettings()) == {}
-    assert plain(MeshSettings(access=Mode.PERMISSIVE)) == {"access": "permissive"}
+    assert plain(MeshSettings(access=AccessMode.PERMISSIVE)) == {"access": "permissive"}
     assert plain(Mesh(trust_domain="d")) == {"trust_domain": "d"}
 
 

@@ -6,7 +6,7 @@ from smi_xds.mesh import reach
 from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, Protocol, Service, ServicePort, Target
 from smi_xds.mesh.reach import BOUND_PORTS, bound_ports
 from smi_xds.objects.parse import MeshObject
-from smi_xds.values import Mode, ServiceRef
+from smi_xds.values import AccessMode, ServiceRef
 from tests.support.mesh import build_mesh
 from tests.support.objects import (
     NS,
@@ -32,7 +32,7 @@ WORLD = (
 )
 
 
-def build(*objects: MeshObject, access: Mode = Mode.STRICT) -> Mesh:
+def build(*objects: MeshObject, access: AccessMode = AccessMode.STRICT) -> Mesh:
     return build_mesh(*WORLD, *objects, settings=MeshSettings(access=access))
 
 
@@ -56,7 +56,7 @@ def test_a_source_reaches_the_ports_that_are_granted() -> None:
 
 def test_permissive_access_lets_anyone_call() -> None:
     """One permissive workload behind a port is enough: it would let the call in."""
-    mesh = build(access=Mode.PERMISSIVE)
+    mesh = build(access=AccessMode.PERMISSIVE)
     assert mesh.open == {ref("web"), ref("web", 5432)}
     mesh = build(mk_pod("more", "10.0.0.3", app="web", access="permissive"))
     assert mesh.open == {ref("web"), ref("web", 5432)}

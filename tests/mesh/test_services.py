@@ -25,7 +25,7 @@ from smi_xds.objects.kube import (
 from smi_xds.objects.kube import Service as KubeService
 from smi_xds.objects.kube import ServicePort as KubeServicePort
 from smi_xds.objects.parse import MeshObject
-from smi_xds.values import Mode, ServiceRef
+from smi_xds.values import AccessMode, Mode, ServiceRef
 from tests.support.objects import NS, mk_pod, mk_port, mk_service, picture, spiffe
 
 WEB = ServiceRef(NS, "web")
@@ -111,8 +111,8 @@ def test_the_endpoints_of_a_port_with_their_identities() -> None:
         identities=(spiffe("a"), spiffe("b")),
         targets=(
             Target(identity=None, port=8080, access=None, mtls=None),
-            Target(identity=spiffe("a"), port=8080, access=Mode.STRICT, mtls=Mode.STRICT),
-            Target(identity=spiffe("b"), port=8080, access=Mode.PERMISSIVE, mtls=Mode.STRICT),
+            Target(identity=spiffe("a"), port=8080, access=AccessMode.STRICT, mtls=Mode.STRICT),
+            Target(identity=spiffe("b"), port=8080, access=AccessMode.PERMISSIVE, mtls=Mode.STRICT),
         ),
     )
     assert found.port(81) is None

@@ -5,7 +5,7 @@ import pytest
 from smi_xds.mesh.model import InboundPort, Mesh, Protocol, Sidecar, Workload
 from smi_xds.objects.kube import Pod, Transport
 from smi_xds.problems import ProblemCode
-from smi_xds.values import Mode, ObjectRef, ProxyId, ServiceRef
+from smi_xds.values import AccessMode, Mode, ObjectRef, ProxyId, ServiceRef
 from tests.support.mesh import build_mesh, told
 from tests.support.objects import (
     NS,
@@ -41,7 +41,7 @@ def test_a_workload_is_a_pod_with_a_sidecar() -> None:
             address="10.0.0.1",
             app_address="127.0.2.1",
             sidecar=Sidecar.BOUND,
-            access=Mode.STRICT,
+            access=AccessMode.STRICT,
             mtls=Mode.PERMISSIVE,
             ports=(
                 InboundPort(number=5432, protocol=Protocol.TCP, services=(ServiceRef(NS, "web"),)),

@@ -23,7 +23,7 @@ from smi_xds.demo.report import StepResult, failures
 from smi_xds.demo.story import BUYER, MEMBERS, PORT, STORE_V1, STORE_V2, THIEF, Member, Step
 from smi_xds.mesh.model import Sidecar as SidecarMode
 from smi_xds.mesh.model import Workload
-from smi_xds.values import Mode, ProxyId, ServiceAccountRef, SpiffeId
+from smi_xds.values import AccessMode, Mode, ProxyId, ServiceAccountRef, SpiffeId
 from smi_xds.xds.bootstrap import admin_address
 from smi_xds.xds.bootstrap import sidecar as bootstrap
 from smi_xds.xds.dump import to_json
@@ -147,7 +147,7 @@ def _workload(name: str) -> Workload:
         address=pod_address(name),
         app_address=_app_address(name),
         sidecar=SidecarMode.BOUND,
-        access=Mode.STRICT,
+        access=AccessMode.STRICT,
         mtls=Mode.STRICT,
     )
 

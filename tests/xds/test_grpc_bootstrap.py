@@ -1,7 +1,7 @@
 """What a gRPC process without a proxy starts with."""
 
 from smi_xds.mesh.model import Sidecar, Workload
-from smi_xds.values import Mode, ProxyId, SpiffeId
+from smi_xds.values import AccessMode, Mode, ProxyId, SpiffeId
 from smi_xds.xds.grpc_bootstrap import CertificateFiles, grpc_bootstrap
 from tests.support.objects import spiffe
 
@@ -15,7 +15,7 @@ def mk_workload(identity: SpiffeId) -> Workload:
         address="",
         app_address="127.0.0.1",
         sidecar=Sidecar.PROXYLESS,
-        access=Mode.STRICT,
+        access=AccessMode.STRICT,
         mtls=Mode.STRICT,
     )
 

@@ -1,9 +1,13 @@
 """Listeners of bound sidecars."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from smi_xds.mesh.model import Grant, InboundPort, PortRef, Protocol, Sidecar, Workload
-from smi_xds.values import Mode, ProxyId, ServiceRef
+from smi_xds.mesh.model import Grant, InboundPort, PortRef, Protocol, Sidecar, Source, Workload
+from smi_xds.values import AccessMode, Mode, ProxyId, ServiceRef
 from smi_xds.xds import names
 from smi_xds.xds.listeners import inbound_listener, outbound_http_listener, outbound_tcp_listener
 from smi_xds.xds.resources import CLUSTER, ROUTES, SECRET, Need
@@ -11,12 +15,13 @@ from tests.support.objects import spiffe
 from tests.support.shown import shown
 
 S, P = Mode.STRICT, Mode.PERMISSIVE
+STRICT, SHADOW, PERMISSIVE = AccessMode
 GRANT = Grant(
-    target="shop/t", sources=(spiffe("client"),), ports=None, http=None, tcp=True, l7=True
+    target="shop/t", sources=(Source(spiffe("client")),), ports=None, http=None, tcp=True, l7=True
 )
 
 
-def mk_workload(*, access: Mode = S, mtls: Mode = S) -> Workload:
+def mk_workload(*, access: AccessMode = STRICT, mtls: Mode = S) -> Workload:
     return Workload(
         proxy=ProxyId("shop", "web"),
         identity=spiffe("web"),
@@ -32,7 +37,7 @@ def mk_port(protocol: Protocol, *grants: Grant) -> InboundPort:
     return InboundPort(number=8080, protocol=protocol, grants=grants)
 
 
-def chains(protocol: Protocol, *, access: Mode, mtls: Mode) -> list[tuple[str, str]]:
+def chains(protocol: Protocol, *, access: AccessMode, mtls: Mode) -> list[tuple[str, str]]:
     """The name of each chain, and the kind of its filter."""
     listener = inbound_listener(mk_workload(access=access, mtls=mtls), mk_port(protocol, GRANT))
     assert listener is not None
@@ -40,24 +45,28 @@ def chains(protocol: Protocol, *, access: Mode, mtls: Mode) -> list[tuple[str, s
     return [(chain["name"], chain["filters"][0]["name"].rpartition(".")[2]) for chain in found]
 
 
-HCM, TCP = "http_connection_manager", "tcp_proxy"
+HCM, TCP, RBAC = "http_connection_manager", "tcp_proxy", "rbac"
 
 
 @pytest.mark.parametrize(
     "protocol, access, mtls, expected",
     [
-        (Protocol.HTTP, S, S, [("mtls", HCM)]),
-        (Protocol.HTTP, P, S, [("mtls", HCM)]),
-        (Protocol.HTTP, S, P, [("mtls", HCM), ("plaintext", HCM)]),
-        (Protocol.HTTP, P, P, [("mtls", HCM), ("plaintext", HCM), ("app-tls", TCP)]),
-        (Protocol.TCP, S, S, [("mtls", TCP)]),
-        (Protocol.TCP, S, P, [("mtls", TCP)]),
-        (Protocol.TCP, P, S, [("mtls", TCP)]),
-        (Protocol.TCP, P, P, [("mtls", TCP), ("plaintext", TCP), ("app-tls", TCP)]),
+        (Protocol.HTTP, STRICT, S, [("mtls", HCM)]),
+        (Protocol.HTTP, SHADOW, S, [("mtls", HCM)]),
+        (Protocol.HTTP, PERMISSIVE, S, [("mtls", HCM)]),
+        (Protocol.HTTP, STRICT, P, [("mtls", HCM), ("plaintext", HCM)]),
+        (Protocol.HTTP, SHADOW, P, [("mtls", HCM), ("plaintext", HCM), ("app-tls", RBAC)]),
+        (Protocol.HTTP, PERMISSIVE, P, [("mtls", HCM), ("plaintext", HCM), ("app-tls", TCP)]),
+        (Protocol.TCP, STRICT, S, [("mtls", TCP)]),
+        (Protocol.TCP, STRICT, P, [("mtls", TCP)]),
+        (Protocol.TCP, SHADOW, S, [("mtls", RBAC)]),
+        (Protocol.TCP, SHADOW, P, [("mtls", RBAC), ("plaintext", RBAC), ("app-tls", RBAC)]),
+        (Protocol.TCP, PERMISSIVE, S, [("mtls", TCP)]),
+        (Protocol.TCP, PERMISSIVE, P, [("mtls", TCP), ("plaintext", TCP), ("app-tls", TCP)]),
     ],
 )
 def test_the_chains_of_each_mode(
-    protocol: Protocol, access: Mode, mtls: Mode, expected: list[tuple[str, str]]
+    protocol: Protocol, access: AccessMode, mtls: Mode, expected: list[tuple[str, str]]
 ) -> None:
     """Plaintext needs permissive mTLS, and for connections permissive access as well."""
     assert chains(protocol, access=access, mtls=mtls) == expected
@@ -66,16 +75,18 @@ def test_the_chains_of_each_mode(
 @pytest.mark.parametrize(
     "protocol, access, mtls, offered, chosen",
     [
-        (Protocol.HTTP, S, S, ["smi-xds", "h2"], ["h2"]),
-        (Protocol.GRPC, P, S, ["smi-xds", "h2"], ["h2"]),
-        (Protocol.HTTP2, S, P, ["smi-xds", "h2"], ["h2"]),
-        (Protocol.GRPC, P, P, ["smi-xds"], None),
-        (Protocol.TCP, S, S, ["smi-xds"], None),
-        (Protocol.TCP, P, P, ["smi-xds"], None),
+        (Protocol.HTTP, STRICT, S, ["smi-xds", "h2"], ["h2"]),
+        (Protocol.GRPC, SHADOW, S, ["smi-xds", "h2"], ["h2"]),
+        (Protocol.GRPC, PERMISSIVE, S, ["smi-xds", "h2"], ["h2"]),
+        (Protocol.HTTP2, STRICT, P, ["smi-xds", "h2"], ["h2"]),
+        (Protocol.GRPC, SHADOW, P, ["smi-xds"], None),
+        (Protocol.GRPC, PERMISSIVE, P, ["smi-xds"], None),
+        (Protocol.TCP, STRICT, S, ["smi-xds"], None),
+        (Protocol.TCP, PERMISSIVE, P, ["smi-xds"], None),
     ],
 )
 def test_grpc_clients_are_taken_where_tls_is_the_meshs_alone(
-    protocol: Protocol, access: Mode, mtls: Mode, offered: list[str], chosen: list[str] | None
+    protocol: Protocol, access: AccessMode, mtls: Mode, offered: list[str], chosen: list[str] | None
 ) -> None:
     """They offer h2, as an application's own TLS may; both ask for a certificate of the mesh."""
     listener = inbound_listener(mk_workload(access=access, mtls=mtls), mk_port(protocol, GRANT))
@@ -94,7 +105,7 @@ def test_with_nobody_allowed_a_tcp_port_has_no_listener() -> None:
     """A list of nobody would admit everyone; an HTTP port answers 403 instead."""
     assert inbound_listener(mk_workload(), mk_port(Protocol.TCP)) is None
     assert inbound_listener(mk_workload(), mk_port(Protocol.HTTP)) is not None
-    assert inbound_listener(mk_workload(access=P), mk_port(Protocol.TCP)) is not None
+    assert inbound_listener(mk_workload(access=PERMISSIVE), mk_port(Protocol.TCP)) is not None
 
 
 def test_callers_of_tcp_are_admitted_in_the_handshake() -> None:
@@ -107,6 +118,41 @@ def test_callers_of_tcp_are_admitted_in_the_handshake() -> None:
     assert [san["matcher"]["exact"] for san in sans["match_typed_subject_alt_names"]] == [
         str(spiffe("client"))
     ]
+
+
+def test_callers_bound_to_addresses_have_a_chain_per_address() -> None:
+    """Envoy takes the longest prefix alone: so those who may call from anywhere stand there too."""
+    here = (Source(spiffe("pod"), ("10.0.0.8", "fd00::8")), Source(spiffe("db"), ("10.0.0.8",)))
+    grant = replace(GRANT, target="shop/u", sources=here)
+    listener = inbound_listener(mk_workload(), mk_port(Protocol.TCP, GRANT, grant))
+    assert listener is not None
+    assert admitted(shown(listener)) == {
+        "mtls": (None, ["client"]),
+        "mtls|10.0.0.8": ([("10.0.0.8", 32)], ["client", "db", "pod"]),
+        "mtls|fd00::8": ([("fd00::8", 128)], ["client", "pod"]),
+    }
+    alone = inbound_listener(mk_workload(), mk_port(Protocol.TCP, grant))
+    assert alone is not None
+    assert "mtls" not in admitted(shown(alone))
+
+
+def admitted(
+    listener: Mapping[str, Any],
+) -> dict[str, tuple[list[tuple[str, int]] | None, list[str]]]:
+    """Per chain, the ranges it is for and the accounts it lists."""
+    found = {}
+    for chain in listener["filter_chains"]:
+        ranges = chain["filter_chain_match"].get("source_prefix_ranges")
+        context = chain["transport_socket"]["typed_config"]["common_tls_context"]
+        sans = context["combined_validation_context"]["default_validation_context"]
+        found[chain["name"]] = (
+            ranges and [(it["address_prefix"], it["prefix_len"]) for it in ranges],
+            [
+                san["matcher"]["exact"].rpartition("/")[2]
+                for san in sans["match_typed_subject_alt_names"]
+            ],
+        )
+    return found
 
 
 def test_callers_of_http_are_judged_request_by_request() -> None:
@@ -126,13 +172,13 @@ def test_callers_of_http_are_judged_request_by_request() -> None:
 
 def test_a_server_that_speaks_first_waits_a_second_for_plaintext_callers() -> None:
     """They send nothing that an inspector could tell from TLS."""
-    permissive = mk_workload(access=P, mtls=P)
+    permissive = mk_workload(access=PERMISSIVE, mtls=P)
     listener = inbound_listener(permissive, mk_port(Protocol.SERVER_FIRST))
     assert listener is not None
     found = shown(listener)
     assert found["listener_filters_timeout"] == "1s"
     assert found["continue_on_listener_filters_timeout"] is True
-    strict = inbound_listener(mk_workload(access=P), mk_port(Protocol.SERVER_FIRST))
+    strict = inbound_listener(mk_workload(access=PERMISSIVE), mk_port(Protocol.SERVER_FIRST))
     assert strict is not None
     assert "listener_filters_timeout" not in shown(strict)
 

@@ -2,14 +2,17 @@
 
 import pytest
 
-from smi_xds.mesh.model import Grant, HttpMatch
-from smi_xds.xds.rbac import http_rules
+from smi_xds.mesh.model import Grant, HttpMatch, Source
+from smi_xds.values import AccessMode
+from smi_xds.xds.rbac import http_rules, tcp_shadow
 from tests.support.objects import spiffe
 from tests.support.shown import shown
 
+NOWHERE = (Source(spiffe("client"), ()),)
+
 
 def mk_grant(name: str, **fields: object) -> Grant:
-    defaults = {"sources": (spiffe("client"),), "ports": None, "http": None}
+    defaults = {"sources": (Source(spiffe("client")),), "ports": None, "http": None}
     return Grant(target=name, tcp=True, l7=True, **{**defaults, **fields})  # type: ignore[arg-type] # fields of a test
 
 
@@ -22,7 +25,7 @@ def test_each_traffic_target_is_a_policy_of_its_own() -> None:
     """Named after it, with its own permissions and exact identities, in a stable order."""
     grants = (
         mk_grant("shop/b", http=(HttpMatch(path="/b"), HttpMatch(methods=("GET",)))),
-        mk_grant("shop/a", sources=(spiffe("client"), spiffe("other"))),
+        mk_grant("shop/a", sources=(Source(spiffe("client")), Source(spiffe("other")))),
     )
     found = shown(http_rules(grants))
     assert found == {
@@ -56,7 +59,49 @@ def principal(account: str) -> dict[str, object]:
     return {"authenticated": {"principal_name": {"exact": str(spiffe(account))}}}
 
 
-@pytest.mark.parametrize("empty", [{"sources": ()}, {"http": ()}])
+def test_an_address_is_asked_for_beside_the_identity() -> None:
+    """Both must hold, of several addresses any one: the connection's own, not a header's."""
+    addresses = ("10.0.0.1", "fd00::1")
+    grant = mk_grant("shop/a", sources=(Source(spiffe("client"), addresses),))
+    (found,) = shown(http_rules((grant,)))["rbac"]["rules"]["policies"]["shop/a"]["principals"]
+    assert found == {
+        "and_ids": {
+            "ids": [
+                principal("client"),
+                {
+                    "or_ids": {
+                        "ids": [
+                            {"direct_remote_ip": {"address_prefix": it, "prefix_len": length}}
+                            for it, length in zip(addresses, (32, 128), strict=True)
+                        ]
+                    }
+                },
+            ]
+        }
+    }
+
+
+def test_in_the_shadow_the_same_rules_judge_and_deny_nobody() -> None:
+    """What would be rules are shadow rules, for requests and for connections alike."""
+    grants = (mk_grant("shop/a", ports=(80,)),)
+    enforced = shown(http_rules(grants))["rbac"]
+    assert shown(http_rules(grants, AccessMode.SHADOW))["rbac"] == {
+        "shadow_rules": enforced["rules"]
+    }
+    assert shown(tcp_shadow("inbound|80", grants))["typed_config"] == {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+        "shadow_rules": enforced["rules"],
+        "stat_prefix": "inbound|80.",
+    }
+
+
+def test_permissive_access_has_no_rules() -> None:
+    """None at all: an empty list would deny everyone."""
+    with pytest.raises(AssertionError):
+        http_rules((), AccessMode.PERMISSIVE)
+
+
+@pytest.mark.parametrize("empty", [{"sources": ()}, {"http": ()}, {"sources": NOWHERE}])
 def test_empty_lists_never_reach_envoy(empty: dict[str, object]) -> None:
     """A grant without sources or matches is our own mistake: it must not be said at all."""
     with pytest.raises(AssertionError):

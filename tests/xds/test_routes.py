@@ -13,7 +13,7 @@ from smi_xds.mesh.model import (
     RouteEntry,
     WeightedBackend,
 )
-from smi_xds.values import Mode, ProxyId, ServiceRef
+from smi_xds.values import AccessMode, ProxyId, ServiceRef
 from smi_xds.xds.resources import CLUSTER, Need
 from smi_xds.xds.routes import called_by, inbound_routes, outbound_host, outbound_routes
 from tests.support.mesh import build_mesh
@@ -119,15 +119,18 @@ def test_tcp_is_called_by_the_root_alone() -> None:
     assert called_by(mk_routes(entry, protocol=Protocol.TCP)) == {PortRef(WEB, 80)}
 
 
-@pytest.mark.parametrize("access, judged", [("strict", True), ("permissive", False)])
-def test_inbound_rules_stand_on_the_route_configuration(access: str, judged: bool) -> None:
+@pytest.mark.parametrize(
+    "access, rules", [("strict", "rules"), ("shadow", "shadow_rules"), ("permissive", None)]
+)
+def test_inbound_rules_stand_on_the_route_configuration(access: str, rules: str | None) -> None:
     """They reach open connections at the next request; permissive access has none."""
     mesh = build_mesh(mk_pod("web", access=access), mk_service("web"))
     workload = mesh.workloads[ProxyId(NS, "web")]
-    assert (workload.access is Mode.STRICT) is judged
+    assert workload.access is AccessMode(access)
     port = InboundPort(number=80, protocol=Protocol.HTTP)
     found = shown(inbound_routes(workload, port))
-    assert ("typed_per_filter_config" in found) is judged
+    judges = found.get("typed_per_filter_config", {}).get("envoy.filters.http.rbac")
+    assert (judges and [*judges["rbac"]]) == (rules and [rules])
     (host,) = found["virtual_hosts"]
     assert host["domains"] == ["*"]
     assert host["routes"][0]["route"] == {"cluster": "inbound|80", "timeout": "0s"}
