@@ -35,6 +35,12 @@ class Limits:
     """How long a response may wait for a client that does not read, before its state is freed.
     gRPC's keepalive finds machines that are gone; this finds programs that hang."""
 
+    keepalive: float = 30.0
+    """Silence after which a client is asked by a ping whether it is there (T2)."""
+
+    keepalive_timeout: float = 10.0
+    """How long it may take to answer: then its machine, or the way to it, is gone."""
+
     drain_rate: float = 600.0
     """Streams ended a second when we stop: no more than another server lets in (`rate`)."""
 
@@ -54,9 +60,10 @@ class Limits:
             ("grpc.max_concurrent_streams", self.streams_per_connection),
             ("grpc.max_connection_age_ms", int(self.max_age * 1000)),
             ("grpc.max_connection_age_grace_ms", int(self.age_grace * 1000)),
-            # Find dead proxies: ask after 30 s of silence, give up 10 s later (T2).
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", int(self.keepalive * 1000)),
+            ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout * 1000)),
+            # It is this one, of 60 s unless set, that ends the connection (gRPC 1.85).
+            ("grpc.http2.ping_timeout_ms", int(self.keepalive_timeout * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             # Clients may ask as well; more often than this is abuse.

@@ -18,6 +18,7 @@ from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, ENDPOINTS
 from tests.ads.client import NODE, Served, Stream, names, serving, stream
 from tests.ads.play import resources
+from tests.ads.relay import relay
 from tests.support.wait import eventually_async
 
 BOTH = pytest.mark.parametrize("is_delta", [True, False], ids=["delta", "sotw"])
@@ -90,6 +91,25 @@ async def test_connections_age() -> None:
 
 
 # ---------------------------------------------------------------------- clients that hang
+
+
+@BOTH
+async def test_t2_who_vanished_without_a_word_is_found(is_delta: bool) -> None:
+    """T2: its pings are not answered, so its stream ends; one that is merely idle stays."""
+    async with (
+        serving_with(keepalive=0.3, keepalive_timeout=3.0) as served,
+        relay(served.port) as way,
+        stream(served.target) as idle,
+        stream(way.target, is_delta=is_delta, node="default/lost") as lost,
+    ):
+        assert await answers(idle)
+        await lost.ask(CLUSTER)
+        await eventually_async(lambda: len(served.status.streams) == 2)
+        way.fall_silent()
+
+        await eventually_async(lambda: len(served.status.streams) == 1, deadline=30)
+        await still_serves(served, idle)
+        assert served.status.meters.unread.values == {"": 0}
 
 
 @BOTH
