@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from smi_xds.objects.views import Objects
 from smi_xds.problems import Problem
 from smi_xds.values import AccessMode, Mode, ProxyId, ServiceRef, SpiffeId
 
@@ -359,3 +360,5 @@ class Mesh:
     pods: Mapping[PortRef, PortRoutes] = field(default_factory=dict)
     destinations: Mapping[Destination, PortRef] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    objects: Objects | None = field(default=None, compare=False, repr=False)
+    """What it was made of: for names in explanations. Nothing that is served reads it."""

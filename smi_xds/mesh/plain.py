@@ -36,7 +36,8 @@ def plain(value: object) -> Plain:
             return {
                 field.name: plain(getattr(value, field.name))
                 for field in fields(value)
-                if not _is_default(field, getattr(value, field.name))
+                # What does not count for equality is no part of what somebody said.
+                if field.compare and not _is_default(field, getattr(value, field.name))
             }
 
 
