@@ -45,7 +45,7 @@ _CURES = {
 
 
 class ParseError(Exception):
-    """Raised while a document is parsed, and only there: `objects.parse` makes a Problem of it."""
+    """Raised while a document is parsed or converted; `objects.parse` makes a Problem of it."""
 
     def __init__(
         self,
@@ -107,7 +107,9 @@ def _unknown_field(name: str, tokens: list[str], wire: type) -> ParseError:
     # without it.
     known = sorted(_fields(_type_at(wire, tokens)))
     below = _fields(_type_at(wire, ["spec"])) if not tokens else {}
-    if near := get_close_matches(name, known, n=1):
+    if name == "spec" and not tokens:
+        cure = "Write what is in it beside metadata, or give a later version in apiVersion."
+    elif near := get_close_matches(name, known, n=1):
         cure = f"Did you mean {near[0]}? Rename or remove it."
     elif name in below:
         cure = f"Move it to spec.{name}."

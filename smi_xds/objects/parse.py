@@ -1,25 +1,24 @@
-"""From documents to objects: the version table, and the one place where a document is judged.
+"""From documents to objects: the one place where a document is judged (table: `objects.forms`).
 
 A document is what YAML or JSON decodes to, or the raw JSON of a watch line. Parsing is total: it
 gives the object, or the one Problem that says why not, or says that the kind is none of ours.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-from smi_xds.objects import parse_kube, parse_smi
 from smi_xds.objects.faults import ParseError, error_from, printable
-from smi_xds.objects.kube import KubeObject
+from smi_xds.objects.forms import FORMS, Form, MeshObject
 from smi_xds.objects.metadata import DEFAULT_NAMESPACE
-from smi_xds.objects.smi import ACCESS_GROUP, SPECS_GROUP, SPLIT_GROUP, SmiObject
+from smi_xds.objects.smi import ACCESS_GROUP, SPECS_GROUP, SPLIT_GROUP
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef
 
-MeshObject: TypeAlias = KubeObject | SmiObject
+__all__ = ["FORMS", "Form", "MeshObject"]  # the table is used where parsing is
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,78 +42,6 @@ class Ignored:
 
 Outcome: TypeAlias = Parsed | Refused | Ignored
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """One version of one kind: its shape on the wire, and how that becomes an object."""
-
-    api_version: str
-    kind: str
-    wire: type[msgspec.Struct]
-    # Takes a `wire`, gives None for an object that is none of ours. The table joins different
-    # types, which a tuple cannot say.
-    build: Callable[[Any], MeshObject | None]
-    namespaced: bool = True
-
-
-def _form(api_version: str, kind: str, wire: Any, build: Any) -> Form:
-    return Form(
-        api_version=api_version,
-        kind=kind,
-        wire=wire,
-        build=build,
-        namespaced=kind != "Namespace",
-    )
-
-
-FORMS: Mapping[tuple[str, str], Form] = {
-    (form.api_version, form.kind): form
-    for form in (
-        _form("v1", "Namespace", parse_kube.MetadataWire, parse_kube.namespace_from),
-        _form("v1", "ServiceAccount", parse_kube.MetadataWire, parse_kube.service_account_from),
-        _form("v1", "Service", parse_kube.ServiceWire, parse_kube.service_from),
-        _form("v1", "Pod", parse_kube.PodWire, parse_kube.pod_from),
-        _form(
-            "discovery.k8s.io/v1",
-            "EndpointSlice",
-            parse_kube.EndpointSliceWire,
-            parse_kube.endpoint_slice_from,
-        ),
-        _form(
-            f"{ACCESS_GROUP}/v1alpha3",
-            "TrafficTarget",
-            parse_smi.TargetWire,
-            parse_smi.target_from,
-        ),
-        _form(
-            f"{SPECS_GROUP}/v1alpha4",
-            "HTTPRouteGroup",
-            parse_smi.HTTPRouteGroupWire,
-            parse_smi.http_route_group_from,
-        ),
-        _form(
-            f"{SPECS_GROUP}/v1alpha4",
-            "TCPRoute",
-            parse_smi.PortRouteWire,
-            parse_smi.tcp_route_from,
-        ),
-        _form(
-            f"{SPECS_GROUP}/v1alpha4",
-            "UDPRoute",
-            parse_smi.PortRouteWire,
-            parse_smi.udp_route_from,
-        ),
-        *(
-            _form(f"{SPLIT_GROUP}/{version}", "TrafficSplit", wire, parse_smi.split_from)
-            for version, wire in (
-                ("v1alpha1", parse_smi.QuantitySplitWire),
-                ("v1alpha2", parse_smi.SplitWire),
-                ("v1alpha3", parse_smi.MatchingSplitWire),
-                ("v1alpha4", parse_smi.MatchingSplitWire),
-            )
-        ),
-    )
-}
 
 # Groups of which we know every kind: another version of them, or a misspelt kind, is a mistake
 # that must not be passed over. Of "v1" and others we read only some kinds.
@@ -226,10 +153,11 @@ def _unknown_form(api_version: str, kind: str) -> ParseError | None:
         )
     kinds = sorted({k for v, k in FORMS if v.rpartition("/")[0] == group})
     if group == _OLD_SPECS_GROUP:
+        versions_now = (f"{SPECS_GROUP}/{version}", kind) in FORMS
         return ParseError(
             "apiVersion",
             f"the group {group} had this name only in early drafts",
-            f"Write {SPECS_GROUP}/v1alpha4.",
+            f"Write {SPECS_GROUP}/{version if versions_now else 'v1alpha4'}.",
             code=ProblemCode.UNSUPPORTED_VERSION,
         )
     if group in _OUR_GROUPS:

@@ -2,7 +2,8 @@
 
 Parsing any version loses nothing: what only one version can say has a field here, and what is
 absent is told from what is empty (`None` against `()`). `version` is the version as written.
-Sources: smi-spec `apis/*/v1alpha*`, smi-sdk-go `crds/`. Parsing: `objects.parse_smi`.
+Sources: smi-spec `apis/*/v1alpha*`, smi-sdk-go `crds/`. Parsing: `objects.parse_*`,
+by the table in `objects.forms`.
 """
 
 from dataclasses import dataclass

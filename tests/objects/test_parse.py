@@ -53,7 +53,15 @@ def test_other_kinds(api_version: str, kind: str) -> None:
             "TrafficTarget",
             ProblemCode.UNSUPPORTED_VERSION,
             "apiVersion",
-            "Write it as access.smi-spec.io/v1alpha3.",
+            "Write it as access.smi-spec.io/v1alpha1, access.smi-spec.io/v1alpha2, "
+            "access.smi-spec.io/v1alpha3, access.smi-spec.io/v1alpha4.",
+        ),
+        (
+            "access.smi-spec.io/v1alpha3",
+            "IdentityBinding",
+            ProblemCode.UNSUPPORTED_VERSION,
+            "apiVersion",
+            "Write it as access.smi-spec.io/v1alpha4.",
         ),
         (
             "discovery.k8s.io/v1beta1",
@@ -64,6 +72,13 @@ def test_other_kinds(api_version: str, kind: str) -> None:
         ),
         (
             "spec.smi-spec.io/v1alpha1",
+            "HTTPRouteGroup",
+            ProblemCode.UNSUPPORTED_VERSION,
+            "apiVersion",
+            "Write specs.smi-spec.io/v1alpha1.",
+        ),
+        (
+            "spec.smi-spec.io/v1beta1",
             "HTTPRouteGroup",
             ProblemCode.UNSUPPORTED_VERSION,
             "apiVersion",
