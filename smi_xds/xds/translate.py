@@ -44,15 +44,15 @@ from smi_xds.mesh.model import (
 )
 from smi_xds.values import ProxyId, SpiffeId
 from smi_xds.xds import names
-from smi_xds.xds.clusters import inbound_cluster, outbound_cluster
-from smi_xds.xds.encode import warm
-from smi_xds.xds.endpoints import EndpointEncoder, Group
-from smi_xds.xds.grpc_sets import GrpcSets, Layer
-from smi_xds.xds.listeners import (
+from smi_xds.xds.bound import (
     inbound_listener,
     outbound_http_listener,
     outbound_tcp_listener,
 )
+from smi_xds.xds.clusters import inbound_cluster, outbound_cluster
+from smi_xds.xds.encode import warm
+from smi_xds.xds.endpoints import EndpointEncoder, Group
+from smi_xds.xds.grpc_sets import GrpcSets, Layer
 from smi_xds.xds.resources import (
     CLUSTER,
     ENDPOINTS,

@@ -9,7 +9,7 @@ import pytest
 from smi_xds.mesh.model import Grant, InboundPort, PortRef, Protocol, Sidecar, Source, Workload
 from smi_xds.values import AccessMode, Mode, ProxyId, ServiceRef
 from smi_xds.xds import names
-from smi_xds.xds.listeners import inbound_listener, outbound_http_listener, outbound_tcp_listener
+from smi_xds.xds.bound import inbound_listener, outbound_http_listener, outbound_tcp_listener
 from smi_xds.xds.resources import CLUSTER, ROUTES, SECRET, Need
 from tests.support.objects import spiffe
 from tests.support.shown import shown
