@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Envoy tells them apart by the file's name; gRPC reads JSON alone.",
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(["delta", "sotw"]),
+    show_default="delta",
+    help="How Envoy asks: incremental xDS, or state of the world.",
+)
 @click.option("--grpc", is_flag=True, help="For a gRPC process without a proxy.")
 @click.option(
     "--certificates",
@@ -52,6 +58,7 @@ def bootstrap(
     proxy: ProxyId,
     server: str,
     output: str,
+    protocol: str | None,
     grpc: bool,
     certificates: Path | None,
     state_folder: Path | None,
@@ -78,7 +85,7 @@ def bootstrap(
     Exit code: 0, or 2 where the folders could not be read or have no such proxy.
     """
     address = parse_address(server, flag="--server")
-    _check_flags(output, certificates, state_folder, grpc=grpc)
+    _check_flags(output, protocol, certificates, state_folder, grpc=grpc)
     from smi_xds.cli.offline import find_workload, read_mesh
 
     understood = read_mesh(files, parse_mesh(**mesh))
@@ -89,15 +96,22 @@ def bootstrap(
     if grpc:
         _print_grpc(workload, address, certificates, state_folder)
     else:
-        _print_envoy(understood, workload, address, output)
+        _print_envoy(understood, workload, address, output=output, protocol=protocol or "delta")
     return 0
 
 
 def _check_flags(
-    output: str, certificates: Path | None, state_folder: Path | None, *, grpc: bool
+    output: str,
+    protocol: str | None,
+    certificates: Path | None,
+    state_folder: Path | None,
+    *,
+    grpc: bool,
 ) -> None:
     if grpc and output == "yaml":
         raise click.UsageError("gRPC reads JSON alone: leave out --output yaml.")
+    if grpc and protocol is not None:
+        raise click.UsageError("gRPC speaks state of the world alone: leave out --protocol.")
     if certificates is not None and not grpc:
         raise click.UsageError(
             "Sidecars get their certificates from the server: leave out --certificates, or add "
@@ -107,12 +121,19 @@ def _check_flags(
         raise click.UsageError("--state-folder signs what --certificates names: add it.")
 
 
-def _print_envoy(mesh: "Mesh", workload: "Workload", server: Address, output: str) -> None:
+def _print_envoy(
+    mesh: "Mesh", workload: "Workload", server: Address, *, output: str, protocol: str
+) -> None:
     from smi_xds.cli.output import readable, to_yaml
     from smi_xds.xds import bootstrap as made
     from smi_xds.xds import dump
 
-    message = made.sidecar(workload, server_host=server.host, server_port=server.port)
+    message = made.sidecar(
+        workload,
+        server_host=server.host,
+        server_port=server.port,
+        protocol=made.Protocol(protocol),
+    )
     document = dump.to_json(message)
     for line in _how_to_call(mesh, workload):
         click.echo(f"# {line}", err=output == "json")

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from envoy_data_plane.envoy.config.bootstrap.v3 import (
     Admin,
@@ -80,11 +81,32 @@ _RETRY_PAUSE, _LONGEST_RETRY_PAUSE = timedelta(seconds=0.5), timedelta(seconds=5
 M = TypeVar("M", bound=Message)
 
 
-def sidecar(workload: Workload, *, server_host: str, server_port: int) -> Bootstrap:
-    """A bootstrap that asks a control plane for everything else, by delta ADS."""
+class Protocol(StrEnum):
+    """How a sidecar is told of changes."""
+
+    DELTA = "delta"
+    """What changed."""
+    SOTW = "sotw"
+    """State of the world: all clusters, or all listeners, where one changed."""
+
+
+_API_TYPES: Final = {
+    Protocol.DELTA: ApiConfigSourceApiType.DELTA_GRPC,
+    Protocol.SOTW: ApiConfigSourceApiType.GRPC,
+}
+
+
+def sidecar(
+    workload: Workload,
+    *,
+    server_host: str,
+    server_port: int,
+    protocol: Protocol = Protocol.DELTA,
+) -> Bootstrap:
+    """A bootstrap that asks a control plane for everything else, on one aggregated stream."""
     pauses = BackoffStrategy(base_interval=_RETRY_PAUSE, max_interval=_LONGEST_RETRY_PAUSE)
     stream = ApiConfigSource(
-        api_type=ApiConfigSourceApiType.DELTA_GRPC,
+        api_type=_API_TYPES[protocol],
         transport_api_version=ApiVersion.V3,
         set_node_on_first_message_only=True,
         grpc_services=[

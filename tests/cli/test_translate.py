@@ -117,6 +117,25 @@ def test_a_bootstrap_names_proxy_and_server(capsys: pytest.CaptureFixture[str]) 
     assert "12345" in json.dumps(printed["static_resources"])
 
 
+@pytest.mark.parametrize(
+    "flags, asked",
+    [
+        ((), "DELTA_GRPC"),
+        (("--protocol", "delta"), "DELTA_GRPC"),
+        (("--protocol", "sotw"), "GRPC"),
+    ],
+)
+def test_a_bootstrap_asks_in_the_protocol_that_is_wanted(
+    flags: tuple[str, ...], asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On one stream for all types, whose node is sent once."""
+    assert run_cli("bootstrap", *STORE, *flags) == 0
+
+    ads = json.loads(capsys.readouterr().out)["dynamic_resources"]["ads_config"]
+    assert ads["api_type"] == asked
+    assert ads["set_node_on_first_message_only"] is True
+
+
 def test_a_bootstrap_says_how_the_application_calls_and_is_called(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +255,7 @@ def test_certificates_of_a_grpc_process_are_signed_by_the_state_folder(
     [
         ((), "shop/job says smi-xds.io/sidecar: proxyless; add --grpc"),
         (("--grpc", "--output", "yaml"), "gRPC reads JSON alone"),
+        (("--grpc", "--protocol", "delta"), "gRPC speaks state of the world alone"),
         (("--certificates", "x"), "or add --grpc"),
         (("--grpc", "--state-folder", "x"), "--state-folder signs what --certificates names"),
         (("--grpc", "--certificates", "x", "--state-folder", "y"), "no certificate authority"),
