@@ -41,6 +41,18 @@ def plain(value: object) -> Plain:
             }
 
 
+def complete(value: object) -> Plain:
+    """The same with every field, for scripts; only what is None is left out."""
+    match value:
+        case list() | tuple():
+            return [complete(child) for child in value]
+        case _ if is_dataclass(value) and not isinstance(value, _NAMES):
+            children = {field.name: getattr(value, field.name) for field in fields(value)}
+            return {name: complete(it) for name, it in children.items() if it is not None}
+        case _:
+            return plain(value)
+
+
 def _is_default(field: "Field[object]", value: object) -> bool:
     if field.default_factory is not MISSING:
         return bool(value == field.default_factory())

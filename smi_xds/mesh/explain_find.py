@@ -1,0 +1,79 @@
+"""Who is asked about: the service port and the caller, or names that come near."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from smi_xds.mesh.explain_values import Kind, Question
+from smi_xds.mesh.model import Mesh, Protocol, ServicePort, Workload
+from smi_xds.problems import AskError
+from smi_xds.values import ServiceAccountRef, SpiffeId
+
+# More would be no line that anybody reads.
+_NAMED = 5
+
+
+def find_port(mesh: Mesh, question: Question) -> ServicePort:
+    """The port that is called: TCP's where a number is both, unless UDP is asked for."""
+    service = mesh.services.get(question.service)
+    if service is None:
+        near = _near(str(question.service), map(str, mesh.services))
+        raise AskError(f"there is no Service {question.service}{near}")
+    udp = question.kind is Kind.UDP
+    port = service.port(question.port, udp=udp)
+    if port is None and question.kind is Kind.AUTO:
+        port = service.port(question.port, udp=True)
+    if port is None:
+        known = ", ".join(_port_names(service.ports)) or "none"
+        what = "UDP port" if udp else "port"
+        raise AskError(
+            f"Service {question.service} has no {what} {question.port}; its ports: {known}"
+        )
+    return port
+
+
+def caller(mesh: Mesh, question: Question) -> SpiffeId | None:
+    """The identity that calls, None for one outside the mesh."""
+    source = question.source
+    if not isinstance(source, ServiceAccountRef):
+        return source
+    identity = SpiffeId.of(mesh.trust_domain, source)
+    if workloads_of(mesh, identity):
+        return identity
+    known = _accounts(mesh)
+    if source in known or identity in mesh.reach:
+        return identity
+    near = _near(str(source), map(str, known))
+    raise AskError(f"there is no ServiceAccount {source}, and no pod runs as it{near}")
+
+
+def workloads_of(mesh: Mesh, identity: SpiffeId) -> tuple[Workload, ...]:
+    """The workloads that prove this identity."""
+    return tuple(it for it in mesh.workloads.values() if it.identity == identity)
+
+
+def _accounts(mesh: Mesh) -> set[ServiceAccountRef]:
+    found = {
+        account
+        for workload in mesh.workloads.values()
+        if (account := workload.identity.service_account) is not None
+    }
+    if mesh.objects is not None:
+        found |= {*mesh.objects.accounts, *mesh.objects.pods_of}
+    return found
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Those that come near; where none does, those of the namespace."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=_NAMED, cutoff=0.7)
+    if not near:
+        # A right name in a wrong namespace is as common as a wrong name.
+        namespace, _, base = name.partition("/")
+        near = [it for it in names if it.endswith(f"/{base}")][:_NAMED]
+        near = near or [it for it in names if it.startswith(f"{namespace}/")][:_NAMED]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _port_names(ports: Iterable[ServicePort]) -> Iterator[str]:
+    for port in ports:
+        yield f"{port.number} ({'udp' if port.protocol is Protocol.UDP else port.protocol})"
