@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from smi_xds.mesh.explain_values import Kind, Question
-from smi_xds.mesh.model import Mesh, Protocol, ServicePort, Workload
+from smi_xds.mesh.model import Grant, Mesh, Protocol, ServicePort, Target, Workload
 from smi_xds.problems import AskError
-from smi_xds.values import ServiceAccountRef, SpiffeId
+from smi_xds.values import ServiceAccountRef, ServiceRef, SpiffeId
 
 # More would be no line that anybody reads.
 _NAMED = 5
@@ -49,6 +49,25 @@ def caller(mesh: Mesh, question: Question) -> SpiffeId | None:
 def workloads_of(mesh: Mesh, identity: SpiffeId) -> tuple[Workload, ...]:
     """The workloads that prove this identity."""
     return tuple(it for it in mesh.workloads.values() if it.identity == identity)
+
+
+def behind(
+    workloads: Iterable[Workload], service: ServiceRef, port: ServicePort, target: Target
+) -> Iterator[tuple[Workload, Protocol, tuple[Grant, ...]]]:
+    """Those of these workloads that are this target of a service port, with what holds there."""
+    for workload in workloads:
+        if (workload.access, workload.mtls) != (target.access, target.mtls):
+            continue
+        if port.protocol is Protocol.UDP:
+            for udp in workload.udp_ports:
+                named = {ref.service for ref in udp.services}
+                if udp.number == target.port and service in named:
+                    yield workload, Protocol.UDP, udp.grants
+            continue
+        for own in workload.ports:
+            if own.number == target.port and service in own.services:
+                # Of two services that disagree about a port the first counts: its word, not ours.
+                yield workload, own.protocol, own.grants
 
 
 def _accounts(mesh: Mesh) -> set[ServiceAccountRef]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smi_xds.mesh.explain_find import workloads_of
+from smi_xds.mesh.explain_find import behind, workloads_of
 from smi_xds.mesh.explain_request import fails
 from smi_xds.mesh.explain_values import Admission, Destination, Miss, Question, Request, Verdict
 from smi_xds.mesh.explain_why import Seen, admission, nearest
@@ -11,7 +11,6 @@ from smi_xds.mesh.model import (
     EndpointState,
     Grant,
     Mesh,
-    PortRef,
     Protocol,
     ServicePort,
     Target,
@@ -48,34 +47,12 @@ def judge(
             found.append(_outside(port, target))
             continue
         groups: dict[_Group, list[Workload]] = {}
-        for workload, group in _served(mesh, service, port, target):
+        workloads = workloads_of(mesh, target.identity)
+        for workload, protocol, grants in behind(workloads, service, port, target):
+            group = _Group(target=target, protocol=protocol, grants=grants)
             groups.setdefault(group, []).append(workload)
-        found += [
-            _judged(mesh, asked, group, workloads, port) for group, workloads in groups.items()
-        ]
+        found += [_judged(mesh, asked, group, members, port) for group, members in groups.items()]
     return tuple(found)
-
-
-def _served(
-    mesh: Mesh, service: ServiceRef, port: ServicePort, target: Target
-) -> Iterator[tuple[Workload, _Group]]:
-    assert target.identity is not None
-    ref = PortRef(service, port.number, udp=True)
-    for workload in workloads_of(mesh, target.identity):
-        if (workload.access, workload.mtls) != (target.access, target.mtls):
-            continue
-        if port.protocol is Protocol.UDP:
-            for udp in workload.udp_ports:
-                if udp.number == target.port and ref in udp.services:
-                    yield (
-                        workload,
-                        _Group(target=target, protocol=Protocol.UDP, grants=udp.grants),
-                    )
-            continue
-        for own in workload.ports:
-            if own.number == target.port and service in own.services:
-                # Of two services that disagree about a port the first counts: its word, not ours.
-                yield workload, _Group(target=target, protocol=own.protocol, grants=own.grants)
 
 
 def _outside(port: ServicePort, target: Target) -> Destination:
