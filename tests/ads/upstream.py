@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,13 +45,13 @@ class Traffic:
 
 
 @asynccontextmanager
-async def traffic(port: int) -> AsyncIterator[Traffic]:
+async def traffic(port: int, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Traffic]:
     """One request after the other on one connection, without retries, while the block runs."""
     result = Traffic()
 
     async def run() -> None:
         while True:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
             result.connections += 1
             try:
                 while True:
