@@ -39,11 +39,16 @@ class ProblemCode(StrEnum):
     MISSING_ROUTE = "MissingRoute"
     MISSING_MATCH = "MissingMatch"
     MISSING_SERVICE_ACCOUNT = "MissingServiceAccount"
+    MISSING_IDENTITY_BINDING = "MissingIdentityBinding"
+    UNTRUSTED_ADDRESS = "UntrustedAddress"
     NOT_A_TARGET_PORT = "NotATargetPort"
     UNKNOWN_PORT = "UnknownPort"
     NOT_AN_HTTP_PORT = "NotAnHTTPPort"
     DEPRECATED_PORT = "DeprecatedPort"
     UNSUPPORTED_RULE = "UnsupportedRule"
+    # IdentityBinding.
+    UNPROVABLE_IDENTITY = "UnprovableIdentity"
+    NOTHING_SELECTED = "NothingSelected"
     # HTTPRouteGroup, TCPRoute, UDPRoute.
     INVALID_REGEX = "InvalidRegex"
     COSTLY_REGEX = "CostlyRegex"
@@ -75,6 +80,8 @@ class ProblemCode(StrEnum):
     PROXYLESS_MATCH = "ProxylessMatch"
     PROXYLESS_MIXED = "ProxylessMixed"
     PROXYLESS_TCP = "ProxylessTCP"
+    # Updates, as the API server asks about them.
+    HIDDEN_RESTRICTION = "HiddenRestriction"
     # What was made of the objects.
     OVERSIZED_RESPONSE = "OversizedResponse"
 
@@ -87,6 +94,7 @@ class ProblemCode(StrEnum):
 _WARNINGS = frozenset(
     {
         ProblemCode.MISSING_SERVICE_ACCOUNT,
+        ProblemCode.NOTHING_SELECTED,
         ProblemCode.NOT_AN_HTTP_PORT,
         ProblemCode.DEPRECATED_PORT,
         ProblemCode.DUPLICATE_MATCH,

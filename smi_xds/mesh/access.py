@@ -10,13 +10,13 @@ TrafficTarget grant less, and is a problem:
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from smi_xds.mesh.matches import RouteMatches, read_ports
-from smi_xds.mesh.model import Grant, HttpMatch, Protocol, Source
-from smi_xds.objects.smi import Rule, Subject, TCPRoute, TrafficTarget
+from smi_xds.mesh.model import Grant, HttpMatch, Protocol
+from smi_xds.mesh.subjects import Named, Sight, SubjectReader
+from smi_xds.objects.smi import Rule, TCPRoute, TrafficTarget
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import ServiceAccountRef, SpiffeId
 
 HTTP_ROUTES = "HTTPRouteGroup"
 TCP_ROUTE = "TCPRoute"
@@ -36,6 +36,7 @@ class AccountPorts:
     targets: tuple[tuple[int, Protocol], ...] = ()
     services: tuple[tuple[int, int], ...] = ()
     """(Service port, target port) where the two differ."""
+    sight: Sight = field(default_factory=Sight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +50,18 @@ class Access:
 def build_access(
     targets: tuple[TrafficTarget, ...],
     routes: tuple[tuple[RuleRoute, ...], ...],
-    known: frozenset[ServiceAccountRef],
+    named: Named,
     ports: AccountPorts,
     trust_domain: str,
 ) -> Access:
     """The grants of `targets`, which share a destination.
 
-    `routes` holds, per target, what each of its rules refers to. `known` are those of the
-    accounts named here that exist.
+    `routes` holds, per target, what each of its rules refers to, `named` what their subjects do.
     """
     grants: list[Grant] = []
     problems: list[Problem] = []
     for target, referred in zip(targets, routes, strict=True):
-        reader = _Reader(target, referred, known, ports, trust_domain)
+        reader = _Reader(target, referred, SubjectReader(target, named, trust_domain), ports)
         grant = reader.grant()
         problems.extend(reader.problems)
         if grant is not None:
@@ -76,26 +76,24 @@ class _Reader:
         self,
         target: TrafficTarget,
         routes: tuple[RuleRoute, ...],
-        known: frozenset[ServiceAccountRef],
+        subjects: SubjectReader,
         ports: AccountPorts,
-        trust_domain: str,
     ) -> None:
         self._target = target
         self._routes = tuple(zip(target.rules or (), routes, strict=True))
-        self._known = known
+        self._subjects = subjects
         self._ports = ports
-        self._trust_domain = trust_domain
-        self.problems: list[Problem] = []
+        self.problems = subjects.problems
 
     def grant(self) -> Grant | None:
         """The grant, or None where the whole TrafficTarget is void."""
         # Everything is read, even where one thing already voids it: all problems at once.
-        usable = (self._check_destination(), self._check_rules())
+        usable = (self._subjects.has_destination(), self._check_rules())
         self._check_old_port()
         kinds = {rule.kind for rule, _ in self._routes}
         grant = Grant(
             target=f"{self._target.namespace}/{self._target.name}",
-            sources=self._sources(),
+            sources=self._subjects.sources(self._ports.sight),
             ports=self._tcp_ports(),
             http=self._http() if HTTP_ROUTES in kinds else None,
             tcp=TCP_ROUTE in kinds and HTTP_ROUTES not in kinds,
@@ -104,60 +102,6 @@ class _Reader:
         self._check_http(grant)
         self._check_udp()
         return grant if all(usable) and grant.sources else None
-
-    def _check_destination(self) -> bool:
-        subject, where = self._target.destination, "spec.destination"
-        if subject is None:
-            self._add(
-                where,
-                ProblemCode.INVALID_OBJECT,
-                "There is no destination.",
-                "Name the ServiceAccount of the pods to protect.",
-            )
-            return False
-        if subject.kind != "ServiceAccount":
-            self._unknown_kind(f"{where}.kind", subject.kind, "ServiceAccount")
-            return False
-        if (subject.namespace or self._target.namespace) != self._target.namespace:
-            self._add(
-                f"{where}.namespace",
-                ProblemCode.FOREIGN_NAMESPACE,
-                f"The destination is in {subject.namespace}, this object is not; only a "
-                "TrafficTarget beside its destination counts.",
-                f"Move this object to the namespace {subject.namespace}.",
-            )
-            return False
-        self._check_known(subject, where)
-        return True
-
-    def _check_known(self, subject: Subject, where: str) -> None:
-        account = ServiceAccountRef(subject.namespace or self._target.namespace, subject.name)
-        if account not in self._known:
-            self._add(
-                f"{where}.name",
-                ProblemCode.MISSING_SERVICE_ACCOUNT,
-                f"There is no ServiceAccount {account}, and no pod runs as it.",
-                "Create it, or correct the name.",
-            )
-
-    def _sources(self) -> tuple[Source, ...]:
-        sources: set[SpiffeId] = set()
-        for index, subject in enumerate(self._target.sources or ()):
-            where = f"spec.sources[{index}]"
-            if subject.kind != "ServiceAccount":
-                self._unknown_kind(f"{where}.kind", subject.kind, "ServiceAccount")
-                continue
-            self._check_known(subject, where)
-            account = ServiceAccountRef(subject.namespace or self._target.namespace, subject.name)
-            sources.add(SpiffeId.of(self._trust_domain, account))
-        if not self._target.sources:
-            self._add(
-                "spec.sources",
-                ProblemCode.NO_SOURCES,
-                "No source is listed, so nobody is allowed.",
-                "List the ServiceAccounts of the callers.",
-            )
-        return tuple(Source(identity) for identity in sorted(sources))
 
     def _check_rules(self) -> bool:
         if not self._routes:

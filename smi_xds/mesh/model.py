@@ -62,6 +62,11 @@ class Sidecar(StrEnum):
         """It stands before the application: judges who calls, and proves who answers."""
         return self not in (Sidecar.NONE, Sidecar.PROXYLESS)
 
+    @property
+    def sees_addresses(self) -> bool:
+        """A caller's address is its own; bound sidecars on one host all call from loopback."""
+        return self is Sidecar.INTERCEPTED
+
 
 class Egress(StrEnum):
     """What becomes of connections of an intercepted workload that go to no service of ours."""
@@ -322,6 +327,11 @@ class PortRef:
     port: int
     udp: bool = field(default=False, kw_only=True)
     pod: str = field(default="", kw_only=True)
+
+    @property
+    def is_address(self) -> bool:
+        """It is a pod without a name: only its address tells it from others."""
+        return any(mark in self.pod for mark in ".:")
 
     def __str__(self) -> str:
         pod = f"/{self.pod}" if self.pod else ""
