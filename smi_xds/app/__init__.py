@@ -102,7 +102,9 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     pipeline = Pipeline(store, settings=mesh_settings(config), issuer=issuer, publish=cache.publish)
     warm_up()
     host = config.xds_address.host
-    debug = debug_services(cache, status, problems=lambda: pipeline.problems)
+    debug = debug_services(
+        cache, status, problems=lambda: pipeline.problems, mesh=lambda: pipeline.mesh
+    )
     async with (
         listening(cache, status, host=host, port=config.xds_address.port, services=debug) as port,
         _monitoring(config.monitoring_address, cache, status, pipeline=pipeline) as monitoring,

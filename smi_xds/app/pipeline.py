@@ -83,6 +83,11 @@ class Pipeline:
         return () if self.rounds.value is None else self.rounds.value.mesh.problems
 
     @property
+    def mesh(self) -> Mesh | None:
+        """The mesh of the last round; None before the first."""
+        return None if self.rounds.value is None else self.rounds.value.mesh
+
+    @property
     def failures(self) -> int:
         """Rounds that failed by a bug of ours; what was published before stays."""
         return int(self.meters.failed.values[""])

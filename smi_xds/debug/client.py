@@ -1,17 +1,23 @@
-"""Asks a running server for its proxies, as the command line does.
+"""Asks a running server, as the command line does.
 
 Answers are proto3 JSON with the field names of the proto, each field present. They are read by
 upb: a proxy may have megabytes, with which betterproto2 would take half a minute.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 import grpc
+from betterproto2 import Message
 from google.protobuf.json_format import MessageToDict
 
-from smi_xds._proto.smi_xds.debug.v1 import GetProxyRequest, ListProxiesRequest
+from smi_xds._proto.smi_xds.debug.v1 import (
+    ExplainRequest,
+    GetProxyRequest,
+    GraphRequest,
+    ListProxiesRequest,
+)
 from smi_xds.config import Address
 from smi_xds.debug.descriptors import fast_class
 from smi_xds.problems import AskError
@@ -41,13 +47,27 @@ def list_proxies(server: Address) -> list[Json]:
 
 def get_proxy(server: Address, node: str) -> Json:
     """One of them, with its resources."""
+    return _one(server, "GetProxy", GetProxyRequest(node=node), answer="Proxy")
+
+
+def explain(server: Address, question: Mapping[str, Any]) -> Json:
+    """The Explanation of a question, whose fields are those of ExplainRequest."""
+    return _one(server, "Explain", ExplainRequest(**question), answer="Explanation")
+
+
+def graph(server: Address, namespace: str) -> Json:
+    """Who may call whom; an empty namespace means all."""
+    return _one(server, "Graph", GraphRequest(namespace=namespace), answer="MeshGraph")
+
+
+def _one(server: Address, name: str, request: Message, *, answer: str) -> Json:
     with _channel(server) as channel:
         method: Any = channel.unary_unary(
-            f"{_DEBUG}/GetProxy",
+            f"{_DEBUG}/{name}",
             request_serializer=encode,
-            response_deserializer=fast_class("Proxy").FromString,
+            response_deserializer=fast_class(answer).FromString,
         )
-        return _json(method(GetProxyRequest(node=node), timeout=_PATIENCE))
+        return _json(method(request, timeout=_PATIENCE))
 
 
 def _json(message: Any) -> Json:
@@ -68,7 +88,7 @@ def _channel(server: Address) -> Iterator[grpc.Channel]:
 def _explain(server: Address, call: Any) -> str:
     """One line; what is raised is the call, with a code and a text."""
     match call.code():
-        case grpc.StatusCode.NOT_FOUND:
+        case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.FAILED_PRECONDITION:
             return str(call.details())
         case grpc.StatusCode.UNIMPLEMENTED:
             return f"{server} has no debug API of smi-xds: give the --server of an `smi-xds serve`"

@@ -7,7 +7,9 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from smi_xds._proto.smi_xds.debug.v1 import (
+    ExplainRequest,
     GetProxyRequest,
+    GraphRequest,
     ListProblemsRequest,
     ListProxiesRequest,
     Proxy,
@@ -17,9 +19,10 @@ from smi_xds.ads.cache import Cache
 from smi_xds.ads.feed import Kind
 from smi_xds.ads.standing import oversized, proxies
 from smi_xds.ads.status import Status
-from smi_xds.debug import report
+from smi_xds.debug import answers, report
 from smi_xds.debug.descriptors import describe
-from smi_xds.problems import Problem
+from smi_xds.mesh.model import Mesh
+from smi_xds.problems import AskError, Problem
 from smi_xds.xds.encode import encode, fragment, splice
 from smi_xds.xds.resources import ResourceSet
 
@@ -27,17 +30,26 @@ DEBUG: Final = "smi_xds.debug.v1.Debug"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Problems: TypeAlias = Callable[[], Iterable[Problem]]
+LastMesh: TypeAlias = Callable[[], Mesh | None]
 
 # Named where a proxy is not found; more would be no line that anybody reads.
 _NAMED: Final = 20
 
 
+def _no_mesh() -> Mesh | None:
+    return None
+
+
 def debug_services(
-    cache: Cache, status: Status, *, problems: Problems = tuple
+    cache: Cache, status: Status, *, problems: Problems = tuple, mesh: LastMesh = _no_mesh
 ) -> Mapping[str, grpc.GenericRpcHandler]:
-    """What `ads.server.listening` takes to serve the debug API; `problems` are the objects'."""
+    """What `ads.server.listening` takes to serve the debug API.
+
+    `problems` are the objects', `mesh` is the one that was published last; None where there is
+    none, because resources are served that somebody else made.
+    """
     describe()
-    return {DEBUG: _Debug(cache, status, problems).handler()}
+    return {DEBUG: _Debug(cache, status, problems, mesh).handler()}
 
 
 def all_problems(status: Status, problems: Problems) -> list[Problem]:
@@ -48,10 +60,11 @@ def all_problems(status: Status, problems: Problems) -> list[Problem]:
 class _Debug:
     """Answers from what there is at the moment of the question."""
 
-    def __init__(self, cache: Cache, status: Status, problems: Problems) -> None:
+    def __init__(self, cache: Cache, status: Status, problems: Problems, mesh: LastMesh) -> None:
         self._cache = cache
         self._status = status
         self._problems = problems
+        self._mesh = mesh
 
     def handler(self) -> grpc.GenericRpcHandler:
         """All methods."""
@@ -60,6 +73,8 @@ class _Debug:
             "ListProxies": stream(self._list_proxies, ListProxiesRequest.parse, encode),
             "GetProxy": unary(self._get_proxy, GetProxyRequest.parse, bytes),
             "ListProblems": stream(self._list_problems, ListProblemsRequest.parse, encode),
+            "Explain": unary(self._explain, ExplainRequest.parse, bytes),
+            "Graph": unary(self._graph, GraphRequest.parse, bytes),
             "WatchEvents": stream(self._watch_events, WatchEventsRequest.parse, encode),
         }
         return grpc.method_handlers_generic_handler(DEBUG, methods)
@@ -96,6 +111,25 @@ class _Debug:
     ) -> AsyncIterator[object]:
         for problem in all_problems(self._status, self._problems):
             yield report.problem(problem)
+
+    async def _explain(self, request: ExplainRequest, context: Context) -> bytes:
+        return await self._answer(context, lambda mesh: answers.explanation(mesh, request))
+
+    async def _graph(self, request: GraphRequest, context: Context) -> bytes:
+        return await self._answer(context, lambda mesh: answers.graph(mesh, request.namespace))
+
+    async def _answer(self, context: Context, answer: Callable[[Mesh], bytes]) -> bytes:
+        """In a thread: a mesh is frozen, and a graph of thousands of services takes its time."""
+        if (mesh := self._mesh()) is None:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION, "this server has no mesh to be asked about"
+            )
+        try:
+            return await asyncio.to_thread(answer, mesh)
+        except AskError as error:
+            wrong = str(error)
+        await context.abort(grpc.StatusCode.NOT_FOUND, wrong)
+        raise AssertionError(wrong)
 
     async def _watch_events(
         self, request: WatchEventsRequest, context: Context

@@ -106,8 +106,9 @@ def _routes(mesh: Mesh, asked: Asked, port: ServicePort) -> PortRoutes:
     ref = PortRef(service, port.number, udp=port.protocol is Protocol.UDP)
     own = RouteEntry(backends=(WeightedBackend(service=service, weight=1),))
     plain = PortRoutes(service=service, port=ref.port, protocol=port.protocol, entries=(own,))
-    if asked.identity is None:
-        # Splits are the client side's: who has no sidecar calls the service itself.
+    if asked.identity is None or asked.question.pod:
+        # Splits are the client side's: who has no sidecar calls the service itself. Who names a
+        # pod wants that one.
         return plain
     routes = mesh.routes.get(ref, plain)
     kinds = {workload.sidecar for workload in workloads_of(mesh, asked.identity)}
@@ -130,7 +131,7 @@ def _branches(mesh: Mesh, asked: Asked, port: ServicePort, entry: RouteEntry) ->
     total = sum(backend.weight for backend in entry.backends) or 1
     branches = []
     for backend in entry.backends:
-        target = _port_of(mesh.services.get(backend.service), port)
+        target = port if asked.question.pod else _port_of(mesh.services.get(backend.service), port)
         found = () if target is None else judge(mesh, asked, backend.service, target)
         branch = Branch(
             service=str(backend.service),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from smi_xds.mesh.explain_values import Kind, Question
-from smi_xds.mesh.model import Grant, Mesh, Protocol, ServicePort, Target, Workload
+from smi_xds.mesh.model import Grant, Mesh, Protocol, Service, ServicePort, Target, Workload
 from smi_xds.problems import AskError
 from smi_xds.values import ServiceAccountRef, ServiceRef, SpiffeId
 
@@ -18,6 +18,8 @@ def find_port(mesh: Mesh, question: Question) -> ServicePort:
     if service is None:
         near = _near(str(question.service), map(str, mesh.services))
         raise AskError(f"there is no Service {question.service}{near}")
+    if question.pod:
+        return _pod_port(service, question)
     udp = question.kind is Kind.UDP
     port = service.port(question.port, udp=udp)
     if port is None and question.kind is Kind.AUTO:
@@ -29,6 +31,18 @@ def find_port(mesh: Mesh, question: Question) -> ServicePort:
             f"Service {question.service} has no {what} {question.port}; its ports: {known}"
         )
     return port
+
+
+def _pod_port(service: Service, question: Question) -> ServicePort:
+    port = service.port(question.port)
+    pods = dict(port.pods) if port is not None else {}
+    if question.pod not in pods:
+        known = ", ".join(sorted(pods)) or "none: it is not headless, or has no such port"
+        raise AskError(
+            f"Service {question.service} has no pod {question.pod} that is called by name on port "
+            f"{question.port}; those are {known}"
+        )
+    return pods[question.pod]
 
 
 def caller(mesh: Mesh, question: Question) -> SpiffeId | None:

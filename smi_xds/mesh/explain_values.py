@@ -49,6 +49,8 @@ class Question:
     method: str = "GET"
     path: str = "/"
     headers: tuple[tuple[str, str], ...] = ()
+    pod: str = ""
+    """One pod of a headless service, called by its own name or address."""
     address: str = ""
     """Where it calls from, for IdentityBindings by labels; empty: from wherever the source is."""
 

@@ -6,9 +6,25 @@
 __all__ = (
     "Event",
     "EventKind",
+    "ExplainRequest",
+    "Explanation",
+    "ExplanationAdmission",
+    "ExplanationBranch",
+    "ExplanationDestination",
+    "ExplanationMiss",
+    "ExplanationPassedSplit",
+    "ExplanationRequest",
+    "ExplanationSplit",
     "GetProxyRequest",
+    "GraphRequest",
     "ListProblemsRequest",
     "ListProxiesRequest",
+    "MeshGraph",
+    "MeshGraphAllow",
+    "MeshGraphNode",
+    "MeshGraphPort",
+    "MeshGraphShare",
+    "MeshGraphSplitting",
     "Mode",
     "Problem",
     "Proxy",
@@ -203,6 +219,251 @@ default_message_pool.register_message("smi_xds.debug.v1", "Event", Event)
 
 
 @dataclass(eq=False, repr=False)
+class ExplainRequest(betterproto2.Message):
+    source: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    NAMESPACE/SERVICEACCOUNT, a SPIFFE id, or "outside": a caller without a sidecar.
+    """
+
+    destination: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    NAMESPACE/SERVICE:PORT, with the Service's port; NAMESPACE/SERVICE/POD:PORT for one pod of a
+    headless Service.
+    """
+
+    kind: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    auto (what the port speaks, if empty), http, tcp or udp.
+    """
+
+    method: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    GET if empty.
+    """
+
+    path: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    With the query; / if empty.
+    """
+
+    headers: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+    """
+    NAME=VALUE.
+    """
+
+    address: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Where the source calls from, for IdentityBindings by labels.
+    """
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "ExplainRequest", ExplainRequest)
+
+
+@dataclass(eq=False, repr=False)
+class Explanation(betterproto2.Message):
+    """
+    As `smi-xds explain --output json` has it.
+    """
+
+    verdict: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    allowed, denied, partly (it depends on where it is sent) or nowhere (503).
+    """
+
+    why: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    source: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    service: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    port: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+
+    protocol: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+
+    request: "ExplanationRequest | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Absent where connections or datagrams are judged.
+    """
+
+    split: "ExplanationSplit | None" = betterproto2.field(
+        8, betterproto2.TYPE_MESSAGE, optional=True
+    )
+
+    branches: "list[ExplanationBranch]" = betterproto2.field(
+        9, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+    passed_splits: "list[ExplanationPassedSplit]" = betterproto2.field(
+        10, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+    notes: "list[str]" = betterproto2.field(11, betterproto2.TYPE_STRING, repeated=True)
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "Explanation", Explanation)
+
+
+@dataclass(eq=False, repr=False)
+class ExplanationAdmission(betterproto2.Message):
+    target: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    rule: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    match: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    port_rule: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message(
+    "smi_xds.debug.v1", "Explanation.Admission", ExplanationAdmission
+)
+
+
+@dataclass(eq=False, repr=False)
+class ExplanationBranch(betterproto2.Message):
+    service: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    weight: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+
+    share: "float" = betterproto2.field(3, betterproto2.TYPE_DOUBLE)
+    """
+    In percent.
+    """
+
+    verdict: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    destinations: "list[ExplanationDestination]" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "Explanation.Branch", ExplanationBranch)
+
+
+@dataclass(eq=False, repr=False)
+class ExplanationDestination(betterproto2.Message):
+    identity: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Empty outside the mesh, where nobody judges.
+    """
+
+    port: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    The target port.
+    """
+
+    protocol: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    access: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    mtls: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+
+    workloads: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+
+    ready: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    How many endpoints are ready.
+    """
+
+    verdict: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+
+    why: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+
+    shadow: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    With access in shadow mode: what strict access would have said.
+    """
+
+    allowed_by: "list[ExplanationAdmission]" = betterproto2.field(
+        11, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+    nearest: "list[ExplanationMiss]" = betterproto2.field(
+        12, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+
+default_message_pool.register_message(
+    "smi_xds.debug.v1", "Explanation.Destination", ExplanationDestination
+)
+
+
+@dataclass(eq=False, repr=False)
+class ExplanationMiss(betterproto2.Message):
+    target: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    reasons: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+
+    rule: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    match: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "Explanation.Miss", ExplanationMiss)
+
+
+@dataclass(eq=False, repr=False)
+class ExplanationPassedSplit(betterproto2.Message):
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    why: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message(
+    "smi_xds.debug.v1", "Explanation.PassedSplit", ExplanationPassedSplit
+)
+
+
+@dataclass(eq=False, repr=False)
+class ExplanationRequest(betterproto2.Message):
+    method: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    path: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    routed_path: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What the caller's sidecar makes of the path, and what the destination's does.
+    """
+
+    judged_path: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    redirect: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Where a 307 sends the client first, because of escaped slashes.
+    """
+
+    host: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+
+    headers: "dict[str, str]" = betterproto2.field(
+        7,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+    )
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "Explanation.Request", ExplanationRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ExplanationSplit(betterproto2.Message):
+    """
+    Empty where the root service itself is called.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    group: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    match: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "Explanation.Split", ExplanationSplit)
+
+
+@dataclass(eq=False, repr=False)
 class GetProxyRequest(betterproto2.Message):
     node: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
@@ -216,6 +477,17 @@ class GetProxyRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("smi_xds.debug.v1", "GetProxyRequest", GetProxyRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GraphRequest(betterproto2.Message):
+    namespace: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    What concerns this namespace, as a caller or as a service; empty for all.
+    """
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "GraphRequest", GraphRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -234,6 +506,108 @@ class ListProxiesRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("smi_xds.debug.v1", "ListProxiesRequest", ListProxiesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class MeshGraph(betterproto2.Message):
+    """
+    As `smi-xds graph --output json` has it.
+    """
+
+    services: "list[MeshGraphNode]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+    allows: "list[MeshGraphAllow]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    splits: "list[MeshGraphSplitting]" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "MeshGraph", MeshGraph)
+
+
+@dataclass(eq=False, repr=False)
+class MeshGraphAllow(betterproto2.Message):
+    source: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    NAMESPACE/SERVICEACCOUNT, a SPIFFE id, "anyone" or "any identity".
+    """
+
+    service: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    port: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+
+    protocol: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    target: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The TrafficTarget; empty where nobody asks for one.
+    """
+
+    requests: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The matches in words; empty for everything.
+    """
+
+    why: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "MeshGraph.Allow", MeshGraphAllow)
+
+
+@dataclass(eq=False, repr=False)
+class MeshGraphNode(betterproto2.Message):
+    service: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    ports: "list[MeshGraphPort]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "MeshGraph.Node", MeshGraphNode)
+
+
+@dataclass(eq=False, repr=False)
+class MeshGraphPort(betterproto2.Message):
+    number: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+
+    protocol: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    identities: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "MeshGraph.Port", MeshGraphPort)
+
+
+@dataclass(eq=False, repr=False)
+class MeshGraphShare(betterproto2.Message):
+    service: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    share: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
+    """
+    In percent.
+    """
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "MeshGraph.Share", MeshGraphShare)
+
+
+@dataclass(eq=False, repr=False)
+class MeshGraphSplitting(betterproto2.Message):
+    split: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    service: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    port: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+
+    requests: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+
+    backends: "list[MeshGraphShare]" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+
+default_message_pool.register_message("smi_xds.debug.v1", "MeshGraph.Splitting", MeshGraphSplitting)
 
 
 @dataclass(eq=False, repr=False)
