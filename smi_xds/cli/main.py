@@ -10,6 +10,8 @@ from smi_xds import __version__
 from smi_xds.cli.bootstrap import bootstrap
 from smi_xds.cli.check import check
 from smi_xds.cli.demo import demo
+from smi_xds.cli.explain import explain
+from smi_xds.cli.graph import graph
 from smi_xds.cli.proxies import proxies
 from smi_xds.cli.serve import serve
 from smi_xds.cli.translate import translate
@@ -43,7 +45,7 @@ def version() -> None:
     click.echo(f"smi-xds {__version__}")
 
 
-for command in (serve, demo, check, translate, bootstrap, proxies, version):
+for command in (serve, demo, check, explain, graph, translate, bootstrap, proxies, version):
     cli.add_command(command)
 
 

@@ -95,7 +95,7 @@ def _routed(mesh: Mesh, asked: Asked, port: ServicePort, answer: Explanation) ->
         why=_why(verdict, entry, branches),
         split=split_named(mesh, service, entry.split, match),
         branches=branches,
-        passed_splits=passed_splits(mesh, routes, entry, asked.request),
+        passed_splits=() if _is_plain(asked) else passed_splits(mesh, routes, entry, asked.request),
         notes=(*answer.notes, *_empty(branches)),
     )
 
@@ -106,13 +106,16 @@ def _routes(mesh: Mesh, asked: Asked, port: ServicePort) -> PortRoutes:
     ref = PortRef(service, port.number, udp=port.protocol is Protocol.UDP)
     own = RouteEntry(backends=(WeightedBackend(service=service, weight=1),))
     plain = PortRoutes(service=service, port=ref.port, protocol=port.protocol, entries=(own,))
-    if asked.identity is None or asked.question.pod:
-        # Splits are the client side's: who has no sidecar calls the service itself. Who names a
-        # pod wants that one.
+    if _is_plain(asked):
         return plain
     routes = mesh.routes.get(ref, plain)
     kinds = {workload.sidecar for workload in workloads_of(mesh, asked.identity)}
     return as_judged(routes) if kinds == {Sidecar.PROXYLESS} else routes
+
+
+def _is_plain(asked: Asked) -> bool:
+    """Splits are the client side's, and have no say: nobody has a sidecar, or names a pod."""
+    return asked.identity is None or bool(asked.question.pod)
 
 
 def _entry(routes: PortRoutes, asked: Asked) -> tuple[RouteEntry, HttpMatch | None]:

@@ -1,0 +1,78 @@
+"""`smi-xds graph`: who may talk to whom."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import click
+
+from smi_xds.cli import asking
+from smi_xds.cli.graph_text import to_dot, to_mermaid, to_tree
+
+_FORMS: Final = {
+    "text": to_tree,
+    "json": lambda found: json.dumps(found, indent=2),
+    "dot": to_dot,
+    "mermaid": to_mermaid,
+}
+
+
+@click.command()
+@click.option(
+    "--namespace",
+    "-n",
+    default="",
+    metavar="NAMESPACE",
+    help="Only what concerns it: its callers and its services.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(list(_FORMS)),
+    default="text",
+    show_default=True,
+    help="A tree, JSON, Graphviz or Mermaid.",
+)
+@asking.where
+def graph(
+    files: tuple[Path, ...], server: str | None, namespace: str, output: str, **mesh: str
+) -> int:
+    """Draw who may talk to whom: callers, the services that they may call, and how these split.
+
+    From folders of objects (--files) or from a running server (--server), by the rules that they
+    tell Envoy. `explain` answers for one call, and says why.
+
+    \b
+    Examples:
+      smi-xds graph --files my-objects
+      smi-xds graph --server 127.0.0.1:15010 --namespace shop
+      smi-xds graph --files my-objects --output dot | dot -Tsvg > mesh.svg
+      smi-xds graph --files my-objects --output mermaid
+
+    \b
+    JSON, every field always there:
+      services[]  service, ports[] (number, protocol, identities[])
+      allows[]    source, service, port, protocol, target (the TrafficTarget; empty for none),
+                  requests[] (empty for everything), why
+      splits[]    split, service, port, requests[], backends[] (service, share in percent)
+
+    Exit code: 0, or 2 where the folders could not be read or the server not be asked.
+    """
+    address = asking.server_address(files, server)
+    if address is not None:
+        from smi_xds.debug import client
+
+        found: asking.Json = client.graph(address, namespace)
+    else:
+        found = _offline(files, namespace, mesh)
+    click.echo(_FORMS[output](found))
+    return 0
+
+
+def _offline(files: tuple[Path, ...], namespace: str, mesh: dict[str, str]) -> asking.Json:
+    from smi_xds.mesh import graph as graphs
+    from smi_xds.mesh.plain import complete
+
+    found = complete(graphs.graph(asking.mesh_of(files, mesh), namespace=namespace))
+    assert isinstance(found, dict)
+    return found
