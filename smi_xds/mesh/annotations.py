@@ -1,7 +1,7 @@
 """Our annotations on pods, with their namespace's as defaults.
 
-`smi-xds.io/sidecar`, `smi-xds.io/app-address`, `smi-xds.io/access`, `smi-xds.io/mtls`. A value
-that cannot be read is a problem, and the stricter reading counts.
+`smi-xds.io/sidecar`, `smi-xds.io/app-address`, `smi-xds.io/access`, `smi-xds.io/mtls`,
+`smi-xds.io/egress`. A value that cannot be read is a problem, and the stricter reading counts.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import TypeVar
 
-from smi_xds.mesh.model import MeshSettings, Sidecar
+from smi_xds.mesh.model import Egress, MeshSettings, Sidecar
 from smi_xds.objects.kube import Namespace, Pod
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import AccessMode, Mode, ObjectRef
@@ -18,6 +18,7 @@ SIDECAR = "smi-xds.io/sidecar"
 APP_ADDRESS = "smi-xds.io/app-address"
 ACCESS = "smi-xds.io/access"
 MTLS = "smi-xds.io/mtls"
+EGRESS = "smi-xds.io/egress"
 
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -30,6 +31,7 @@ class PodSettings:
     access: AccessMode
     mtls: Mode
     app_address: str
+    egress: Egress = Egress.OPEN
 
 
 def pod_settings(
@@ -37,13 +39,19 @@ def pod_settings(
 ) -> tuple[PodSettings, tuple[Problem, ...]]:
     """Read a pod's annotations over its namespace's over the mesh's settings."""
     reader = _Reader(pod, namespace)
+    sidecar = reader.choice(SIDECAR, Sidecar, default=Sidecar.NONE, strictest=Sidecar.BOUND)
+    # An intercepted application listens where it would without us; a bound sidecar is there itself.
+    intercepted = sidecar is Sidecar.INTERCEPTED
     result = PodSettings(
-        sidecar=reader.choice(SIDECAR, Sidecar, default=Sidecar.NONE, strictest=Sidecar.BOUND),
+        sidecar=sidecar,
         access=reader.choice(
             ACCESS, AccessMode, default=settings.access, strictest=AccessMode.STRICT
         ),
         mtls=reader.choice(MTLS, Mode, default=settings.mtls, strictest=Mode.STRICT),
-        app_address=reader.address(APP_ADDRESS, default="127.0.0.1"),
+        app_address=reader.address(
+            APP_ADDRESS, default=pod.ips[0] if intercepted and pod.ips else "127.0.0.1"
+        ),
+        egress=reader.choice(EGRESS, Egress, default=Egress.OPEN, strictest=Egress.CLOSED),
     )
     return result, tuple(reader.problems)
 

@@ -3,7 +3,9 @@
 One pure function per service (`build_service`), from its Service, EndpointSlices and pods.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from smi_xds.mesh.annotations import PodSettings
 from smi_xds.mesh.model import (
@@ -12,6 +14,7 @@ from smi_xds.mesh.model import (
     Protocol,
     Service,
     ServicePort,
+    Sidecar,
     Target,
 )
 from smi_xds.objects.kube import (
@@ -84,6 +87,9 @@ def build_service(
     group: ServiceGroup, settings: tuple[PodSettings, ...], trust_domain: str
 ) -> Service:
     """What a service is; `settings` are those of `group.pods`, in their order."""
+    if group.service.type == "ExternalName":
+        # A name in DNS and nothing else: whoever is there is none of ours.
+        return Service(service=group.service.service, external=True)
     pods = {pod.name: (pod, s) for pod, s in zip(group.pods, settings, strict=True)}
     ports = [
         _build_port(port, group, pods, trust_domain)
@@ -94,7 +100,19 @@ def build_service(
         service=group.service.service,
         addresses=group.service.cluster_ips,
         ports=tuple(sorted(ports, key=lambda port: (port.number, port.protocol))),
+        headless=group.service.headless,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What stands at one address and port."""
+
+    endpoint: SliceEndpoint
+    target: Target
+
+
+_AllFound: TypeAlias = Mapping[tuple[str, int], _Found]
 
 
 def _build_port(
@@ -103,25 +121,76 @@ def _build_port(
     pods: Mapping[str, tuple[Pod, PodSettings]],
     trust_domain: str,
 ) -> ServicePort:
-    found: dict[tuple[str, int], tuple[SliceEndpoint, SpiffeId | None]] = {}
-    targets: set[Target] = set()
+    found: dict[tuple[str, int], _Found] = {}
     for slice_ in group.slices:
         for slice_port in _matching(slice_, port):
             for endpoint in slice_.endpoints:
                 if not _is_known(endpoint, pods):
                     continue
-                identity, target = _target(endpoint, slice_port.port, pods, trust_domain)
-                targets.add(target)
+                target = _target(endpoint, slice_port.port, pods, trust_domain)
                 for address in endpoint.addresses[:1]:
-                    found[address, slice_port.port] = (endpoint, identity)
+                    found[address, slice_port.port] = _Found(endpoint, target)
+    if not group.service.headless:
+        found = _one_family(found, pods)
     return ServicePort(
         number=port.port,
         name=port.name,
         protocol=protocol_of(port),
         endpoints=_usable(found, group.service),
-        identities=tuple(sorted({i for _, i in found.values() if i is not None})),
-        targets=tuple(sorted(targets, key=_target_order)),
+        identities=_identities(found.values()),
+        targets=_targets(found.values()),
+        pods=_each_pod(found, port) if group.service.headless else (),
     )
+
+
+def _each_pod(found: _AllFound, port: KubeServicePort) -> tuple[tuple[str, ServicePort], ...]:
+    """The pods of a headless service one by one, ready or not: the caller has chosen."""
+    pods: dict[str, dict[tuple[str, int], _Found]] = {}
+    for (address, number), one in sorted(found.items(), key=lambda it: it[0]):
+        pods.setdefault(one.endpoint.hostname or address, {})[address, number] = one
+    return tuple(
+        (
+            name,
+            ServicePort(
+                number=port.port,
+                name=port.name,
+                protocol=protocol_of(port),
+                endpoints=tuple(
+                    Endpoint(address=address, port=number, identity=one.target.identity)
+                    for (address, number), one in there.items()
+                ),
+                identities=_identities(there.values()),
+                targets=_targets(there.values()),
+            ),
+        )
+        for name, there in sorted(pods.items())
+    )
+
+
+def _one_family(
+    found: _AllFound, pods: Mapping[str, tuple[Pod, PodSettings]]
+) -> dict[tuple[str, int], _Found]:
+    """Leave out the other addresses of pods in the mesh, which would count twice."""
+    first = {
+        (pod.ips[0], port): pod.ips[1:]
+        for (_, port), one in found.items()
+        if (pod := pods[one.endpoint.pod][0] if one.target.identity is not None else None)
+    }
+    again = {
+        (address, port)
+        for (main, port), others in first.items()
+        if (main, port) in found
+        for address in others
+    }
+    return {key: one for key, one in found.items() if key not in again}
+
+
+def _identities(found: Iterable[_Found]) -> tuple[SpiffeId, ...]:
+    return tuple(sorted({i for one in found if (i := one.target.identity) is not None}))
+
+
+def _targets(found: Iterable[_Found]) -> tuple[Target, ...]:
+    return tuple(sorted({one.target for one in found}, key=_target_order))
 
 
 def _target_order(target: Target) -> tuple[str, int, str, str]:
@@ -138,15 +207,15 @@ def _matching(slice_: EndpointSlice, port: KubeServicePort) -> list[SlicePort]:
 def _is_known(endpoint: SliceEndpoint, pods: Mapping[str, tuple[Pod, PodSettings]]) -> bool:
     """Whether it can be called: how is only known once its pod is.
 
-    A slice may arrive before the pod that it names. A sidecar listens on one address of its pod:
-    the slice with those of the other family has nobody behind it.
+    A slice may arrive before the pod that it names. A bound sidecar listens on one address of its
+    pod: the slice with those of the other family has nobody behind it.
     """
     if not endpoint.pod:
         return True
     pod, settings = pods.get(endpoint.pod, (None, None))
     if pod is None or settings is None:
         return False
-    return not settings.sidecar.listens or not {*endpoint.addresses} & {*pod.ips[1:]}
+    return settings.sidecar is not Sidecar.BOUND or not {*endpoint.addresses} & {*pod.ips[1:]}
 
 
 def _target(
@@ -154,26 +223,25 @@ def _target(
     port: int,
     pods: Mapping[str, tuple[Pod, PodSettings]],
     trust_domain: str,
-) -> tuple[SpiffeId | None, Target]:
+) -> Target:
     pod, settings = pods.get(endpoint.pod, (None, None))
     if pod is None or settings is None or not settings.sidecar.listens:
-        return None, Target(identity=None, port=port, access=None, mtls=None)
+        return Target(identity=None, port=port, access=None, mtls=None)
     identity = SpiffeId.of(trust_domain, pod.account)
     access, mtls = settings.access, settings.mtls
-    return identity, Target(identity=identity, port=port, access=access, mtls=mtls)
+    return Target(identity=identity, port=port, access=access, mtls=mtls)
 
 
-def _usable(
-    found: Mapping[tuple[str, int], tuple[SliceEndpoint, SpiffeId | None]], service: KubeService
-) -> tuple[Endpoint, ...]:
+def _usable(found: _AllFound, service: KubeService) -> tuple[Endpoint, ...]:
     """Endpoints that may serve: the ready ones; where there is none, those still serving.
 
     kube-proxy rules the same (KEP-1669): a terminating endpoint that still serves gets new
     connections only while nothing else is there, and is otherwise drained.
     """
-    any_ready = any(e.ready or service.publish_not_ready for e, _ in found.values())
+    any_ready = any(one.endpoint.ready or service.publish_not_ready for one in found.values())
     endpoints = []
-    for (address, port), (e, identity) in sorted(found.items()):
+    for (address, port), one in sorted(found.items(), key=lambda it: it[0]):
+        e = one.endpoint
         ready = e.ready or service.publish_not_ready
         if not ready and not (e.serving and e.terminating):
             continue
@@ -183,8 +251,9 @@ def _usable(
                 address=address,
                 port=port,
                 state=EndpointState.DRAINING if draining else EndpointState.READY,
-                identity=identity,
+                identity=one.target.identity,
                 zone=e.zone,
+                hostname=e.hostname if service.headless else "",
             )
         )
     return tuple(endpoints)

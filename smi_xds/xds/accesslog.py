@@ -46,6 +46,11 @@ _TCP = {
 }
 
 
+# Envoy, "UDP proxy / Access log": what only these sessions tell.
+_SESSION = "udp.proxy.session"
+_SESSION_FIELDS = ("datagrams_received", "datagrams_sent")
+
+
 def inbound_log(identity: SpiffeId, *, http: bool) -> AccessLog:
     """Traffic that arrives at `identity`: the caller is in its certificate."""
     judge = FILTER if http else NETWORK_FILTER
@@ -62,15 +67,30 @@ def inbound_log(identity: SpiffeId, *, http: bool) -> AccessLog:
     )
 
 
-def outbound_log(identity: SpiffeId, *, http: bool) -> AccessLog:
-    """Traffic that `identity` sends: the one called is in the peer's certificate."""
+# Who a sidecar is, as its bootstrap says: for listeners that are the same for all callers.
+_OWN_IDENTITY = "%CEL(xds.node.metadata['identity'])%"
+
+
+def outbound_log(identity: SpiffeId | None, *, http: bool) -> AccessLog:
+    """Traffic that `identity` sends: the one called is in the peer's certificate.
+
+    None is whoever the sidecar says it is.
+    """
     return _log(
         (_HTTP if http else _TCP)
         | {
             "direction": "outbound",
-            "source": str(identity),
+            "source": str(identity or _OWN_IDENTITY),
             "destination": "%UPSTREAM_PEER_URI_SAN%",
         }
+    )
+
+
+def session_log(identity: SpiffeId) -> AccessLog:
+    """UDP sessions of `identity`, a line at the end of each."""
+    return _log(
+        {"direction": "outbound", "source": str(identity), "protocol": "UDP"}
+        | {name: f"%DYNAMIC_METADATA({_SESSION}:{name})%" for name in _SESSION_FIELDS}
     )
 
 

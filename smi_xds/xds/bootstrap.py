@@ -53,7 +53,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
-from smi_xds.mesh.model import Workload
+from smi_xds.mesh.model import Sidecar, Workload
 from smi_xds.xds import names
 from smi_xds.xds.common import NEVER, socket
 from smi_xds.xds.encode import pack, type_url
@@ -154,9 +154,9 @@ def static(workload: Workload, resources: ResourceSet) -> Bootstrap:
 
 
 def admin_address(workload: Workload) -> str:
-    """Where the admin interface of a bound sidecar listens: loopback, and its own where it can.
+    """Where the admin interface of a sidecar listens: loopback, and its own where it can.
 
-    Several sidecars may share a host: the application's address is then what tells them apart.
+    Several bound sidecars may share a host: the application's address then tells them apart.
     """
     for address in (workload.app_address, workload.address):
         if ip_address(address).is_loopback:
@@ -166,7 +166,12 @@ def admin_address(workload: Workload) -> str:
 
 def _node(workload: Workload) -> Node:
     account = workload.identity.service_account
-    return Node(id=str(workload.proxy), cluster=str(account) if account else str(workload.identity))
+    node = Node(id=str(workload.proxy), cluster=str(account) if account else str(workload.identity))
+    if workload.sidecar is Sidecar.INTERCEPTED:
+        # Its access logs say so: its outbound listeners are the same for all callers.
+        identity = Value(string_value=str(workload.identity))
+        node.metadata = Struct(fields={names.IDENTITY: identity})
+    return node
 
 
 def _admin(workload: Workload) -> Admin:
@@ -234,6 +239,7 @@ def _static_cluster(cluster: Cluster, assignments: Mapping[str, ClusterLoadAssig
         cluster.type = ClusterDiscoveryType.STATIC
         cluster.eds_cluster_config = None
         cluster.load_assignment = assignments[cluster.name]
+    _static_socket(cluster.transport_socket)
     for match in cluster.transport_socket_matches:
         _static_socket(match.transport_socket)
     return cluster

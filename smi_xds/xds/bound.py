@@ -16,7 +16,7 @@ from smi_xds.xds import names
 from smi_xds.xds.chains import inbound_chains
 from smi_xds.xds.common import socket
 from smi_xds.xds.encode import encode, pack
-from smi_xds.xds.filters import outbound_http, tcp_proxy
+from smi_xds.xds.filters import outbound_http, outbound_tcp
 from smi_xds.xds.resources import CLUSTER, LISTENER, ROUTES, SECRET, Need, Resource
 
 # How long a plaintext client of a server that speaks first waits in permissive mode: it sends
@@ -41,7 +41,7 @@ def outbound_http_listener(workload: Workload) -> Resource:
 def outbound_tcp_listener(workload: Workload, ref: PortRef, local_port: int) -> Resource:
     """The listener for one TCP service, at the workload's address and a port of its own."""
     name, cluster = names.outbound_tcp(ref), names.outbound_cluster(ref)
-    proxy = tcp_proxy(workload.identity, name, cluster, inbound=False)
+    proxy = outbound_tcp(workload.identity, name, cluster)
     listener = Listener(
         name=name,
         address=socket(workload.address, local_port),

@@ -9,7 +9,7 @@ from smi_xds.mesh.model import InboundPort, Workload
 from smi_xds.values import AccessMode, Mode, SpiffeId
 from smi_xds.xds import names
 from smi_xds.xds.common import host, transport_socket
-from smi_xds.xds.filters import inbound_http, tcp_proxy
+from smi_xds.xds.filters import inbound_http, inbound_tcp
 from smi_xds.xds.rbac import tcp_shadow
 from smi_xds.xds.secrets import downstream_tls
 
@@ -64,7 +64,7 @@ def _judged_in_the_handshake(filters: list[Filter], port: InboundPort) -> list[F
 def _to_app(workload: Workload, port: InboundPort) -> list[Filter]:
     """Hand over as it is; in shadow mode what would have been denied is counted on the way."""
     name = names.inbound(port.number)
-    proxy = tcp_proxy(workload.identity, name, name, inbound=True)
+    proxy = inbound_tcp(workload.identity, name, name)
     if workload.access is AccessMode.SHADOW:
         return [tcp_shadow(name, tuple(g for g in port.grants if g.tcp)), proxy]
     return [proxy]

@@ -14,8 +14,11 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterTransportSocketMatch,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
+    BindConfig,
+    ExtraSourceAddress,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
+    SocketAddress,
     TransportSocket,
 )
 from envoy_data_plane.envoy.config.endpoint.v3 import (
@@ -33,7 +36,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any, Struct
 
-from smi_xds.mesh.model import InboundPort, PortRef, Protocol
+from smi_xds.mesh.model import InboundPort, PortRef, Protocol, Sidecar, Workload
 from smi_xds.xds import names
 from smi_xds.xds.common import ads, mesh_endpoint, socket, transport_socket
 from smi_xds.xds.encode import encode, pack
@@ -60,7 +63,7 @@ def outbound_cluster(ref: PortRef, protocol: Protocol) -> Resource:
         connect_timeout=CONNECT_TIMEOUT,
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
         circuit_breakers=no_limits(),
-        common_lb_config=_load_balancing(weighted=protocol.is_tcp),
+        common_lb_config=load_balancing(weighted=protocol.is_tcp),
         transport_socket_matches=[
             ClusterTransportSocketMatch(
                 name="mtls",
@@ -81,10 +84,10 @@ def outbound_cluster(ref: PortRef, protocol: Protocol) -> Resource:
     return Resource.of(CLUSTER, name, encode(cluster), needs=needs)
 
 
-def inbound_cluster(port: InboundPort, app_address: str) -> Resource:
+def inbound_cluster(workload: Workload, port: InboundPort) -> Resource:
     """The application itself."""
     name = names.inbound(port.number)
-    endpoint = LbEndpoint(endpoint=Endpoint(address=socket(app_address, port.number)))
+    endpoint = LbEndpoint(endpoint=Endpoint(address=socket(workload.app_address, port.number)))
     cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
@@ -93,9 +96,61 @@ def inbound_cluster(port: InboundPort, app_address: str) -> Resource:
         load_assignment=ClusterLoadAssignment(
             cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
         ),
+        upstream_bind_config=_from_sidecar(workload),
         typed_extension_protocol_options=_http_options(port.protocol),
     )
     return Resource.of(CLUSTER, name, encode(cluster))
+
+
+def inbound_passthrough(workload: Workload) -> Resource:
+    """The application of an intercepted workload, at the address and port that were called."""
+    name = names.INBOUND_PASSTHROUGH
+    return Resource.of(CLUSTER, name, encode(_original(name, _from_sidecar(workload))))
+
+
+def passthrough() -> Resource:
+    """Wherever an intercepted application wanted to go."""
+    return Resource.of(CLUSTER, names.PASSTHROUGH, encode(_original(names.PASSTHROUGH)))
+
+
+def denied() -> Resource:
+    """Nowhere: connections are closed without a byte."""
+    cluster = Cluster(
+        name=names.DENIED,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=CONNECT_TIMEOUT,
+        load_assignment=ClusterLoadAssignment(cluster_name=names.DENIED),
+    )
+    return Resource.of(CLUSTER, names.DENIED, encode(cluster))
+
+
+def _original(name: str, source: BindConfig | None = None) -> Cluster:
+    return Cluster(
+        name=name,
+        type=ClusterDiscoveryType.ORIGINAL_DST,
+        connect_timeout=CONNECT_TIMEOUT,
+        lb_policy=ClusterLbPolicy.CLUSTER_PROVIDED,
+        circuit_breakers=no_limits(),
+        upstream_bind_config=source,
+    )
+
+
+def _from_sidecar(workload: Workload) -> BindConfig | None:
+    """The source by which a sidecar's connections to its own application are not redirected.
+
+    Without it they look like a call of the workload to itself, which has to be: through 15006.
+    """
+    if workload.sidecar is not Sidecar.INTERCEPTED:
+        return None
+    sources = [
+        SocketAddress(address=names.SIDECAR_SOURCE[":" in address], port_value=0)
+        for address in (workload.app_address, workload.address, *workload.more_addresses)
+    ]
+    unique = list({source.address: source for source in sources}.values())
+    return BindConfig(
+        source_address=unique[0],
+        extra_source_addresses=[ExtraSourceAddress(address=source) for source in unique[1:]],
+    )
 
 
 def _plaintext() -> TransportSocket:
@@ -116,7 +171,8 @@ def no_limits() -> CircuitBreakers:
     )
 
 
-def _load_balancing(*, weighted: bool) -> ClusterCommonLbConfig:
+def load_balancing(*, weighted: bool) -> ClusterCommonLbConfig:
+    """How a share of the traffic is chosen."""
     # Where no endpoint is healthy the answer is 503, never a draining endpoint ("panic").
     # For TCP a split is one locality per backend: a new weight is then endpoints alone, which
     # drains no connection (for HTTP it is a route, which drains none either).

@@ -4,6 +4,7 @@ Paths are normalised before anything is judged or routed: dot segments, double s
 slashes (by a redirect). Without that `/api/../secret` passes a rule for `/api`.
 """
 
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as HttpRbac
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
@@ -20,7 +21,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
 
 from smi_xds.values import SpiffeId
-from smi_xds.xds import names
 from smi_xds.xds.accesslog import inbound_log, outbound_log
 from smi_xds.xds.common import NEVER, ads
 from smi_xds.xds.encode import pack
@@ -29,9 +29,12 @@ from smi_xds.xds.rbac import FILTER
 _HCM = "envoy.filters.network.http_connection_manager"
 
 
-def outbound_http(identity: SpiffeId, route_configuration: str) -> Filter:
-    """The connection manager between an application and the services it calls."""
-    manager = _manager(names.OUTBOUND, route_configuration)
+def outbound_http(identity: SpiffeId | None, route_configuration: str) -> Filter:
+    """The connection manager between an application and the services it calls.
+
+    Without an identity it is the same for all callers.
+    """
+    manager = _manager(route_configuration, route_configuration)
     manager.access_log = [outbound_log(identity, http=True)]
     manager.http_filters = [_router()]
     return Filter(name=_HCM, typed_config=pack(manager))
@@ -54,15 +57,19 @@ def inbound_http(identity: SpiffeId, name: str) -> Filter:
     return Filter(name=_HCM, typed_config=pack(manager))
 
 
-def tcp_proxy(identity: SpiffeId, name: str, cluster: str, *, inbound: bool) -> Filter:
+def inbound_tcp(identity: SpiffeId, name: str, cluster: str) -> Filter:
+    """Connections that arrive, handed over as they are."""
+    return _tcp_proxy(name, cluster, inbound_log(identity, http=False))
+
+
+def outbound_tcp(identity: SpiffeId | None, name: str, cluster: str) -> Filter:
+    """Connections that an application opens; without an identity the same for all callers."""
+    return _tcp_proxy(name, cluster, outbound_log(identity, http=False))
+
+
+def _tcp_proxy(name: str, cluster: str, log: AccessLog) -> Filter:
     """Bytes to one cluster, for as long as both ends want."""
-    log = inbound_log if inbound else outbound_log
-    proxy = TcpProxy(
-        stat_prefix=name,
-        cluster=cluster,
-        idle_timeout=NEVER,
-        access_log=[log(identity, http=False)],
-    )
+    proxy = TcpProxy(stat_prefix=name, cluster=cluster, idle_timeout=NEVER, access_log=[log])
     return Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))
 
 

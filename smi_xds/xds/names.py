@@ -5,7 +5,7 @@ They stand in stats, access logs and dashboards: renaming one breaks somebody's 
 
 from typing import Final
 
-from smi_xds.mesh.model import PortRef
+from smi_xds.mesh.model import Destination, PortRef
 
 ALPN: Final = "smi-xds"
 """Offered by our clients alone, so that a chain can tell mesh traffic from an app's own TLS."""
@@ -23,20 +23,42 @@ TRUST: Final = "trust"
 """SDS name of the trust bundle, for whoever accepts any identity of the mesh; a provider too."""
 
 OUTBOUND: Final = "outbound"
-"""The outbound HTTP listener of a bound sidecar, and its route configuration."""
+"""The listener on 15001: of a bound sidecar for HTTP, with its route configuration; of an
+intercepted one for everything."""
+
+INBOUND: Final = "inbound"
+"""The listener on 15006 of an intercepted sidecar."""
 
 OUTBOUND_PORT: Final = 15001
+INBOUND_PORT: Final = 15006
 ADMIN_PORT: Final = 15000
 
+TUNNEL: Final = "tunnel"
+"""The listener to which other sidecars bring datagrams, and its route configuration."""
+
+TUNNEL_PORT: Final = 15008
+
+SIDECAR_SOURCE: Final = ("127.0.0.6", "::6")
+"""From where (IPv4, IPv6) an intercepted sidecar calls its own application: Istio's addresses."""
+
 DENIED: Final = "denied"
-"""The cluster, without endpoints, of gRPC clients' routes to services that they must not call."""
+"""The cluster, without endpoints, of what must not go anywhere."""
+
+PASSTHROUGH: Final = "passthrough"
+"""The cluster of what an intercepted workload sends to no service: on to where it was going."""
+
+INBOUND_PASSTHROUGH: Final = "inbound|passthrough"
+"""The cluster of an intercepted workload's ports that no service names."""
 
 NO_ONE: Final = "spiffe://nobody.invalid/"
 """A SAN that no certificate has (RFC 6761): an empty list of SANs would accept everyone."""
 
 
 def outbound_cluster(ref: PortRef) -> str:
-    """The cluster of a service port, and its load assignment: `namespace/name:port`."""
+    """The cluster of a service port, and its load assignment: `namespace/name:port`.
+
+    That of one pod of a headless service is `namespace/name/pod:port`.
+    """
     return str(ref)
 
 
@@ -45,13 +67,38 @@ def inbound(port: int) -> str:
     return f"inbound|{port}"
 
 
+def inbound_udp(port: int) -> str:
+    """The cluster of a workload's own UDP port."""
+    return f"inbound|{port}/udp"
+
+
 def outbound_tcp(ref: PortRef) -> str:
     """The listener on which a bound sidecar offers a TCP service."""
     return f"outbound|{ref}"
 
 
-def outbound_grpc(ref: PortRef) -> str:
-    """The route configuration of one service for gRPC clients without a proxy."""
+def outbound_udp(ref: PortRef) -> str:
+    """The listener on which a sidecar offers a UDP service."""
+    return f"outbound|{ref}"
+
+
+def udp_host(ref: PortRef) -> str:
+    """The service, as a tunnel is asked for it."""
+    return f"{ref.service.name}.{ref.service.namespace}"
+
+
+def udp_path(ref: PortRef) -> str:
+    """The path of a tunnel to a service port (RFC 9298, section 3)."""
+    return f"/.well-known/masque/udp/{udp_host(ref)}/{ref.port}/"
+
+
+def outbound_at(destination: Destination) -> str:
+    """The listener of an intercepted sidecar for one address."""
+    return f"outbound|{destination}"
+
+
+def outbound_routes(ref: PortRef) -> str:
+    """The route configuration of one service port: of intercepted sidecars and gRPC clients."""
     return f"outbound|{ref}"
 
 
@@ -66,6 +113,8 @@ def domains(ref: PortRef, *, default_port: bool, local: bool) -> list[str]:
     Without a port only where it is the one that such a host means.
     """
     name, namespace = ref.service.name, ref.service.namespace
+    if ref.pod:
+        name = f"{ref.pod}.{name}"
     hosts = [
         f"{name}.{namespace}",
         f"{name}.{namespace}.svc",

@@ -57,7 +57,7 @@ _PERMISSION_DENIED = 7  # grpc.status: the code that gRPC clients read from a 40
 
 def grpc_listeners(ref: PortRef) -> tuple[Resource, ...]:
     """A listener for each name by which a service port is dialled; they never change."""
-    routes = names.outbound_grpc(ref)
+    routes = names.outbound_routes(ref)
     manager = HttpConnectionManager(
         rds=Rds(config_source=ads(), route_config_name=routes),
         # Without faults of its own; a route may have some. Nothing else may stand here: a client
@@ -81,14 +81,14 @@ def grpc_listeners(ref: PortRef) -> tuple[Resource, ...]:
 
 def grpc_routes(ref: PortRef, host: HostFragment) -> Resource:
     """The routes of a service port: its virtual host as sidecars get it."""
-    name = names.outbound_grpc(ref)
+    name = names.outbound_routes(ref)
     body = splice(RouteConfiguration(name=name), "virtual_hosts", [host.body])
     return Resource.of(ROUTES, name, body, needs=host.clusters)
 
 
 def grpc_denied(ref: PortRef) -> Resource:
     """The routes of a service port for those without any right to it."""
-    name = names.outbound_grpc(ref)
+    name = names.outbound_routes(ref)
     always = FractionalPercent(numerator=100)
     fault = HttpFault(abort=FaultAbort(grpc_status=_PERMISSION_DENIED, percentage=always))
     denied = Route(

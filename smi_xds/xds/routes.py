@@ -17,7 +17,14 @@ from envoy_data_plane.envoy.config.route.v3 import (
     WeightedClusterClusterWeight,
 )
 
-from smi_xds.mesh.model import InboundPort, PortRef, PortRoutes, RouteEntry, Workload
+from smi_xds.mesh.model import (
+    InboundPort,
+    PortRef,
+    PortRoutes,
+    RouteEntry,
+    WeightedBackend,
+    Workload,
+)
 from smi_xds.values import AccessMode
 from smi_xds.xds import names
 from smi_xds.xds.common import NEVER
@@ -40,17 +47,28 @@ class HostFragment:
 
 def outbound_host(routes: PortRoutes, allowed: bool, local: bool) -> HostFragment:  # noqa: FBT001 - memoised by position
     """The virtual host of a service port, as someone with a right to it (or without) gets it."""
-    ref = PortRef(routes.service, routes.port)
-    entries = _routes(routes) if allowed else [_denied(ref)]
-    host = VirtualHost(
-        name=str(ref),
-        domains=names.domains(ref, default_port=routes.default_port, local=local),
-        routes=entries,
-    )
-    called = called_by(routes) if allowed else frozenset()
+    domains = names.domains(routes.ref, default_port=routes.default_port, local=local)
+    host, needs = _host(routes, domains, allowed=allowed)
     body = fragment(RouteConfiguration, "virtual_hosts", encode(host))
-    needs = frozenset(Need(CLUSTER, names.outbound_cluster(ref)) for ref in called)
     return HostFragment(body=body, clusters=needs)
+
+
+def service_routes(routes: PortRoutes, allowed: bool) -> Resource:  # noqa: FBT001 - memoised by position
+    """The routes of one service port to an intercepted sidecar: any Host, the address decided."""
+    name = names.outbound_routes(routes.ref)
+    host, needs = _host(routes, ["*"], allowed=allowed)
+    return Resource.of(
+        ROUTES, name, encode(RouteConfiguration(name=name, virtual_hosts=[host])), needs=needs
+    )
+
+
+def _host(
+    routes: PortRoutes, domains: list[str], *, allowed: bool
+) -> tuple[VirtualHost, frozenset[Need]]:
+    entries = _routes(routes) if allowed else [_denied(routes.ref)]
+    called = called_by(routes) if allowed else frozenset()
+    needs = frozenset(Need(CLUSTER, names.outbound_cluster(ref)) for ref in called)
+    return VirtualHost(name=str(routes.ref), domains=domains, routes=entries), needs
 
 
 def outbound_routes(hosts: tuple[HostFragment, ...]) -> Resource:
@@ -67,11 +85,9 @@ def called_by(routes: PortRoutes) -> frozenset[PortRef]:
     """The service ports whose clusters the routes of a service port name."""
     if not routes.protocol.is_http:
         # A TCP split is in the endpoints of the root's own cluster.
-        return frozenset({PortRef(routes.service, routes.port)})
+        return frozenset({routes.ref})
     return frozenset(
-        PortRef(backend.service, routes.port)
-        for entry in routes.entries
-        for backend in entry.backends
+        _backend(routes, backend) for entry in routes.entries for backend in entry.backends
     )
 
 
@@ -103,12 +119,16 @@ def _routes(routes: PortRoutes) -> list[Route]:
     for entry in routes.entries:
         for match in entry.matches or (None,):
             route = Route(name=entry.split or "service", match=route_match(match))
-            _act(route, entry, routes.port)
+            _act(route, entry, routes)
             found.append(route)
     return found
 
 
-def _act(route: Route, entry: RouteEntry, port: int) -> None:
+def _backend(routes: PortRoutes, backend: WeightedBackend) -> PortRef:
+    return PortRef(backend.service, routes.port, pod=routes.pod)
+
+
+def _act(route: Route, entry: RouteEntry, routes: PortRoutes) -> None:
     backends = [backend for backend in entry.backends if backend.weight > 0]
     if not backends:
         # Envoy refuses weights that add up to 0.
@@ -116,7 +136,7 @@ def _act(route: Route, entry: RouteEntry, port: int) -> None:
         return
     clusters = [
         WeightedClusterClusterWeight(
-            name=names.outbound_cluster(PortRef(backend.service, port)), weight=backend.weight
+            name=names.outbound_cluster(_backend(routes, backend)), weight=backend.weight
         )
         for backend in entry.backends
     ]

@@ -8,6 +8,7 @@ the very same ResourceSet object.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
@@ -18,12 +19,18 @@ from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAcc
 from envoy_data_plane.envoy.extensions.filters.http.fault.v3 import HttpFault
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import RbacPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3 import OriginalDst
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
 )
 from envoy_data_plane.envoy.extensions.filters.network.rbac.v3 import Rbac as NetworkRbac
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import TcpProxy
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.session.http_capsule.v3 import (
+    FilterConfig as HttpCapsule,
+)
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import Route as UdpRoute
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import UdpProxyConfig
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     DownstreamTlsContext,
@@ -34,6 +41,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOpti
 
 from smi_xds.mesh.memo import Memo
 from smi_xds.mesh.model import (
+    Endpoint,
     Mesh,
     PortRef,
     PortRoutes,
@@ -53,6 +61,7 @@ from smi_xds.xds.clusters import inbound_cluster, outbound_cluster
 from smi_xds.xds.encode import warm
 from smi_xds.xds.endpoints import EndpointEncoder, Group
 from smi_xds.xds.grpc_sets import GrpcSets, Layer
+from smi_xds.xds.intercepted_sets import InterceptedSets, Layers
 from smi_xds.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -70,6 +79,12 @@ from smi_xds.xds.routes import (
     outbound_routes,
 )
 from smi_xds.xds.secrets import Credentials, peers_secret, trust_secret
+from smi_xds.xds.udp import (
+    LocalPort,
+    outbound_udp_cluster,
+    tunnel_ends,
+    udp_layers,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,16 +111,19 @@ class Translator:
     def __init__(self) -> None:
         self._endpoints = EndpointEncoder()
         self._cluster: Memo[str, ..., Resource] = Memo(outbound_cluster)
+        self._udp_cluster: Memo[str, ..., Resource] = Memo(outbound_udp_cluster)
+        self._udp: Memo[ProxyId, ..., Layers] = Memo(udp_layers)
         self._assignment: Memo[str, ..., Resource] = Memo(self._endpoints)
         self._peers: Memo[str, ..., Resource] = Memo(peers_secret)
         self._backend: Memo[PortRef, ..., _Backend] = Memo(_Backend)
         self._host: Memo[tuple[PortRef, bool, bool], ..., HostFragment] = Memo(outbound_host)
         self._table: Memo[tuple[SpiffeId, str], ..., Resource] = Memo(outbound_routes)
         self._scope: Memo[SpiffeId, ..., _Shared] = Memo(_shared)
-        self._private: Memo[ProxyId, ..., Mapping[str, Layer]] = Memo(_private)
+        self._private: Memo[ProxyId, ..., Layers] = Memo(_private)
         self._trust: Memo[None, ..., Resource] = Memo(trust_secret)
         self._set: Memo[ProxyId, ..., ResourceSet] = Memo(_resource_set)
         self._grpc = GrpcSets(self._any_host)
+        self._intercepted = InterceptedSets()
         self._memos: tuple[Memo[object, ..., object], ...] = tuple(
             memo for memo in vars(self).values() if isinstance(memo, Memo)
         )
@@ -120,15 +138,24 @@ class Translator:
         }
         trust = self._trust(None, credentials.trust_bundle)
         sets = self._proxyless(mesh, backends)
+        intercepted = self._intercepted(
+            mesh,
+            (w for w in sidecars.values() if w.sidecar is Sidecar.INTERCEPTED),
+            {identity: reach for identity, (reach, *_) in outbound.items()},
+        )
         tables: dict[tuple[SpiffeId, str], Resource] = {}
         for proxy, workload in sidecars.items():
-            reach, shared, tcp = outbound[workload.identity]
+            reach, shared, tcp, udp = outbound[workload.identity]
+            leaf = credentials.leaves.get(workload.identity)
+            datagrams = self._udp(proxy, workload, udp)
+            if (layers := intercepted.get(proxy)) is not None:
+                sets[str(proxy)] = self._set(proxy, shared, layers, datagrams, trust, leaf)
+                continue
             caller = (workload.identity, proxy.namespace)
             if caller not in tables:  # it reads every service: once for all pods of an identity
                 tables[caller] = self._routes(mesh, caller, reach)
             private = self._private(proxy, workload, tcp, tables[caller])
-            leaf = credentials.leaves.get(workload.identity)
-            sets[str(proxy)] = self._set(proxy, shared, private, trust, leaf)
+            sets[str(proxy)] = self._set(proxy, shared, private, datagrams, trust, leaf)
         for memo in self._memos:
             memo.sweep()
         self._endpoints.keep({str(ref): None for ref in backends})
@@ -149,12 +176,14 @@ class Translator:
 
     def _backends(self, mesh: Mesh, trust_bundle: bytes) -> Mapping[PortRef, _Backend]:
         found = {}
-        for ref, routes in mesh.routes.items():
+        for ref, routes in chain(mesh.routes.items(), mesh.pods.items()):
             name = names.outbound_cluster(ref)
             groups, identities = _groups(mesh, ref, routes)
             found[ref] = self._backend(
                 ref,
-                self._cluster(name, ref, routes.protocol),
+                self._udp_cluster(name, ref, routes.outside)
+                if ref.udp
+                else self._cluster(name, ref, routes.protocol),
                 self._assignment(name, name, groups),
                 self._peers(name, ref, identities, trust_bundle),
             )
@@ -162,21 +191,26 @@ class Translator:
 
     def _outbound(
         self, mesh: Mesh, identity: SpiffeId, backends: Mapping[PortRef, _Backend]
-    ) -> tuple[frozenset[PortRef], _Shared, tuple[tuple[PortRef, int], ...]]:
-        """What an identity may call, the resources for that, and its TCP services' local ports."""
+    ) -> tuple[frozenset[PortRef], _Shared, tuple[tuple[PortRef, int], ...], tuple[LocalPort, ...]]:
+        """What an identity may call, the resources for that, and local ports for TCP and UDP."""
         reach = mesh.open | mesh.reach.get(identity, frozenset())
-        called = sorted({called for ref in reach for called in called_by(mesh.routes[ref])})
-        shared = self._scope(identity, tuple(backends[ref] for ref in called))
-        tcp = tuple((ref, mesh.bound_ports[ref]) for ref in called if ref in mesh.bound_ports)
-        return reach, shared, tcp
+        called = {called for ref in reach for called in called_by(mesh.routes[ref])}
+        # Of a headless service whoever may call one pod may call it alone.
+        pods = frozenset(ref for ref, routes in mesh.pods.items() if _admits(routes, identity))
+        all_called = sorted(called | pods)
+        shared = self._scope(identity, tuple(backends[ref] for ref in all_called))
+        local = [(ref, mesh.bound_ports[ref]) for ref in all_called if ref in mesh.bound_ports]
+        tcp = tuple((ref, port) for ref, port in local if not ref.udp)
+        udp = tuple((ref, port, mesh.routes[ref].outside) for ref, port in local if ref.udp)
+        return reach | pods, shared, tcp, udp
 
     def _routes(
         self, mesh: Mesh, caller: tuple[SpiffeId, str], reach: frozenset[PortRef]
     ) -> Resource:
         hosts = tuple(
             self._host((ref, allowed, local), routes, allowed, local)
-            for ref, routes in mesh.routes.items()
-            if routes.protocol.is_http
+            for ref, routes in chain(mesh.routes.items(), mesh.pods.items())
+            if routes.protocol.is_http and not ref.is_address
             for allowed, local in [(ref in reach, ref.service.namespace == caller[1])]
         )
         return self._table(caller, hosts)
@@ -192,10 +226,14 @@ def warm_up() -> None:
         Secret,
         HttpConnectionManager,
         TcpProxy,
+        UdpProxyConfig,
+        UdpRoute,
+        HttpCapsule,
         RbacPerRoute,
         NetworkRbac,
         HttpFault,
         Router,
+        OriginalDst,
         TlsInspector,
         RawBuffer,
         UpstreamTlsContext,
@@ -209,25 +247,37 @@ def _groups(
     mesh: Mesh, ref: PortRef, routes: PortRoutes
 ) -> tuple[tuple[Group, ...], tuple[SpiffeId, ...]]:
     """The endpoints behind a service port's own cluster, and the identities expected there."""
-    if routes.protocol.is_tcp and routes.entries[0].split:
+    if not routes.protocol.is_http and routes.entries[0].split:
         groups, identities = [], set[SpiffeId]()
         for backend in routes.entries[0].backends:
-            port = _port(mesh.services[backend.service], ref.port)
+            port = _port(mesh.services[backend.service], ref)
             identities.update(port.identities)
             # Envoy gives no connections to a locality without a weight; it need not know it.
             if backend.weight:
+                endpoints = _endpoints(port, routes)
                 group = Group(
-                    name=str(backend.service), weight=backend.weight, endpoints=port.endpoints
+                    name=str(backend.service), weight=backend.weight, endpoints=endpoints
                 )
                 groups.append(group)
         return tuple(groups), tuple(sorted(identities))
-    port = _port(mesh.services[ref.service], ref.port)
-    groups = [Group(endpoints=port.endpoints)] if port.endpoints else []
+    port = _port(mesh.services[ref.service], ref)
+    if ref.pod:
+        port = dict(port.pods)[ref.pod]
+    endpoints = _endpoints(port, routes)
+    groups = [Group(endpoints=endpoints)] if endpoints else []
     return tuple(groups), port.identities
 
 
-def _port(service: Service, number: int) -> ServicePort:
-    port = service.port(number)
+def _endpoints(port: ServicePort, routes: PortRoutes) -> tuple[Endpoint, ...]:
+    return tunnel_ends(port.endpoints) if routes.ref.udp and not routes.outside else port.endpoints
+
+
+def _admits(routes: PortRoutes, identity: SpiffeId) -> bool:
+    return routes.callers is None or identity in routes.callers
+
+
+def _port(service: Service, ref: PortRef) -> ServicePort:
+    port = service.port(ref.port, udp=ref.udp)
     assert port is not None, "routes name ports that exist"
     return port
 
@@ -240,9 +290,7 @@ def _shared(backends: tuple[_Backend, ...]) -> _Shared:
     )
 
 
-def _private(
-    workload: Workload, tcp: tuple[tuple[PortRef, int], ...], table: Resource
-) -> Mapping[str, Layer]:
+def _private(workload: Workload, tcp: tuple[tuple[PortRef, int], ...], table: Resource) -> Layers:
     listeners = [outbound_http_listener(workload)]
     listeners += [outbound_tcp_listener(workload, ref, port) for ref, port in tcp]
     listeners += [
@@ -251,28 +299,28 @@ def _private(
         if (listener := inbound_listener(workload, port)) is not None
     ]
     routes = [inbound_routes(workload, port) for port in workload.ports if port.protocol.is_http]
-    clusters = [inbound_cluster(port, workload.app_address) for port in workload.ports]
+    clusters = [inbound_cluster(workload, port) for port in workload.ports]
     return MappingProxyType(
         {
-            LISTENER: _by_name(listeners),
-            ROUTES: _by_name([table, *routes]),
-            CLUSTER: _by_name(clusters),
+            LISTENER: (_by_name(listeners),),
+            ROUTES: (_by_name([table, *routes]),),
+            CLUSTER: (_by_name(clusters),),
         }
     )
 
 
 def _resource_set(
-    shared: _Shared, private: Mapping[str, Layer], trust: Resource, leaf: Resource | None
+    shared: _Shared, private: Layers, datagrams: Layers, trust: Resource, leaf: Resource | None
 ) -> ResourceSet:
     own = [trust] if leaf is None else [trust, leaf]
     return ResourceSet(
         MappingProxyType(
             {
                 SECRET: (_by_name(own), shared.peers),
-                CLUSTER: (private[CLUSTER], shared.clusters),
+                CLUSTER: (*private[CLUSTER], *datagrams[CLUSTER], shared.clusters),
                 ENDPOINTS: (shared.endpoints,),
-                LISTENER: (private[LISTENER],),
-                ROUTES: (private[ROUTES],),
+                LISTENER: (*private[LISTENER], *datagrams[LISTENER]),
+                ROUTES: (*private[ROUTES], *datagrams[ROUTES]),
             }
         )
     )

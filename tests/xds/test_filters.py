@@ -4,7 +4,7 @@ from typing import Any
 
 from envoy_data_plane.envoy.config.listener.v3 import Filter
 
-from smi_xds.xds.filters import inbound_http, outbound_http, tcp_proxy
+from smi_xds.xds.filters import inbound_http, inbound_tcp, outbound_http, outbound_tcp
 from tests.support.objects import spiffe
 from tests.support.shown import shown
 
@@ -55,7 +55,7 @@ def test_the_application_is_told_who_was_proved_and_nothing_that_was_claimed() -
 
 def test_connections_live_as_long_as_both_ends_want() -> None:
     """No idle time-out cuts a database connection."""
-    found = config(tcp_proxy(WEB, "outbound|shop/db:5432", "shop/db:5432", inbound=False))
+    found = config(outbound_tcp(WEB, "outbound|shop/db:5432", "shop/db:5432"))
     assert (found["cluster"], found["idle_timeout"]) == ("shop/db:5432", "0s")
 
 
@@ -72,8 +72,8 @@ def test_each_log_line_names_both_ends_where_it_went_and_who_decided() -> None:
 
 def test_connections_are_logged_like_requests() -> None:
     """With what a connection has: no path, but why its handshake failed."""
-    inbound = logged(tcp_proxy(WEB, "x", "x", inbound=True))
-    outbound = logged(tcp_proxy(WEB, "x", "x", inbound=False))
+    inbound = logged(inbound_tcp(WEB, "x", "x"))
+    outbound = logged(outbound_tcp(WEB, "x", "x"))
     assert (inbound["direction"], outbound["direction"]) == ("inbound", "outbound")
     assert inbound["protocol"] == outbound["protocol"] == "TCP"
     assert "path" not in inbound
