@@ -45,7 +45,7 @@ class ProblemCode(StrEnum):
     UNKNOWN_PORT = "UnknownPort"
     NOT_AN_HTTP_PORT = "NotAnHTTPPort"
     DEPRECATED_PORT = "DeprecatedPort"
-    UNSUPPORTED_RULE = "UnsupportedRule"
+    WRONG_TRANSPORT = "WrongTransport"
     # IdentityBinding.
     UNPROVABLE_IDENTITY = "UnprovableIdentity"
     NOTHING_SELECTED = "NothingSelected"
@@ -75,6 +75,7 @@ class ProblemCode(StrEnum):
     ADDRESS_CONFLICT = "AddressConflict"
     SERVER_FIRST_PERMISSIVE = "ServerFirstPermissive"
     INVALID_ANNOTATION = "InvalidAnnotation"
+    UDP_OUTSIDE_MESH = "UDPOutsideMesh"
     # gRPC without a proxy.
     PROXYLESS_SERVER = "ProxylessServer"
     PROXYLESS_MATCH = "ProxylessMatch"
@@ -103,7 +104,8 @@ _WARNINGS = frozenset(
         ProblemCode.DUPLICATE_BACKEND,
         ProblemCode.SERVER_FIRST_PERMISSIVE,
         ProblemCode.UNKNOWN_PORT,
-        ProblemCode.UNSUPPORTED_RULE,
+        ProblemCode.WRONG_TRANSPORT,
+        ProblemCode.UDP_OUTSIDE_MESH,
         ProblemCode.OVERSIZED_RESPONSE,
         ProblemCode.PROXYLESS_MIXED,
         ProblemCode.PROXYLESS_TCP,

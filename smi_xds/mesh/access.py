@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from smi_xds.mesh.matches import RouteMatches, read_ports
 from smi_xds.mesh.model import Grant, HttpMatch, Protocol
 from smi_xds.mesh.subjects import Named, Sight, SubjectReader
-from smi_xds.objects.smi import Rule, TCPRoute, TrafficTarget
+from smi_xds.objects.smi import Rule, TCPRoute, TrafficTarget, UDPRoute
 from smi_xds.problems import Problem, ProblemCode
 
 HTTP_ROUTES = "HTTPRouteGroup"
@@ -25,8 +25,8 @@ _RULE_KINDS = (HTTP_ROUTES, TCP_ROUTE, UDP_ROUTE)
 
 _VERSIONS_WITH_PORT = ("v1alpha1", "v1alpha2")
 
-RuleRoute = RouteMatches | TCPRoute | None
-"""What a rule refers to: its group's matches, its TCPRoute, or None where there is none."""
+RuleRoute = RouteMatches | TCPRoute | UDPRoute | None
+"""What a rule refers to: its group's matches, its route of ports, or None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,30 @@ class AccountPorts:
     targets: tuple[tuple[int, Protocol], ...] = ()
     services: tuple[tuple[int, int], ...] = ()
     """(Service port, target port) where the two differ."""
+    udp_targets: tuple[int, ...] = ()
+    udp_services: tuple[tuple[int, int], ...] = ()
     sight: Sight = field(default_factory=Sight)
+
+    @property
+    def tcp(self) -> "_Served":
+        """Those that TCPRoutes speak of."""
+        targets = tuple(dict.fromkeys(number for number, _ in self.targets))
+        return _Served("TCP", targets, self.udp_targets, self.services)
+
+    @property
+    def udp(self) -> "_Served":
+        """Those that UDPRoutes speak of."""
+        return _Served("UDP", self.udp_targets, self.tcp.targets, self.udp_services)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """The ports of one transport, and the target ports of the other."""
+
+    transport: str
+    targets: tuple[int, ...]
+    others: tuple[int, ...]
+    services: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +121,10 @@ class _Reader:
             http=self._http() if HTTP_ROUTES in kinds else None,
             tcp=TCP_ROUTE in kinds and HTTP_ROUTES not in kinds,
             l7=bool(kinds & {TCP_ROUTE, HTTP_ROUTES}),
+            udp=self._udp_ports(),
         )
         self._check_http(grant)
-        self._check_udp()
+        self._check_udp(grant)
         return grant if all(usable) and grant.sources else None
 
     def _check_rules(self) -> bool:
@@ -133,7 +157,7 @@ class _Reader:
                 "the same.",
                 f"List the port {port} in a TCPRoute.",
             )
-        self._check_port(where, "The destination", port)
+        self._check_port(where, "The destination", port, self._ports.tcp)
 
     def _check_http(self, grant: Grant) -> None:
         """Tell of HTTPRouteGroups on ports that have no requests to judge."""
@@ -152,18 +176,27 @@ class _Reader:
                 "Remove the HTTPRouteGroup, or name the Service's port http-… if it speaks HTTP.",
             )
 
-    def _check_udp(self) -> None:
-        for index, (rule, _) in enumerate(self._routes):
-            if rule.kind == UDP_ROUTE:
-                self._add(
-                    f"spec.rules[{index}].kind",
-                    ProblemCode.UNSUPPORTED_RULE,
-                    "UDP is not carried yet, so a UDPRoute allows nothing.",
-                    "Remove the rule, or keep it for later.",
-                )
+    def _check_udp(self, grant: Grant) -> None:
+        """Tell of UDPRoutes for all ports where there is none that they could mean."""
+        if grant.udp is None and self._ports.targets and not self._ports.udp_targets:
+            index = next(i for i, (rule, _) in enumerate(self._routes) if rule.kind == UDP_ROUTE)
+            self._add(
+                f"spec.rules[{index}]",
+                ProblemCode.WRONG_TRANSPORT,
+                "No Service of the destination's pods has a UDP port, so there are no datagrams "
+                "to allow.",
+                "Write a TCPRoute, or give the Service's port `protocol: UDP`.",
+            )
+
+    def _udp_ports(self) -> tuple[int, ...] | None:
+        """What UDPRoutes admit; without one, nothing."""
+        layers = list(self._port_layers(UDP_ROUTE, self._ports.udp))
+        return self._listed(layers) if layers else ()
 
     def _tcp_ports(self) -> tuple[int, ...] | None:
-        layers = list(self._port_layers())
+        return self._listed(list(self._port_layers(TCP_ROUTE, self._ports.tcp)))
+
+    def _listed(self, layers: list[tuple[int, ...] | None]) -> tuple[int, ...] | None:
         listed: set[int] | None = None
         if layers and all(ports is not None for ports in layers):
             listed = {port for ports in layers for port in ports or ()}
@@ -172,24 +205,24 @@ class _Reader:
             listed = {only} if listed is None or only in listed else set()
         return None if listed is None else tuple(sorted(listed))
 
-    def _port_layers(self) -> Iterator[tuple[int, ...] | None]:
-        """The ports of each TCPRoute; a missing one empties the layer, even beside "all ports"."""
-        rules = [(i, rule, route) for i, (rule, route) in enumerate(self._routes)]
-        tcp = [(i, rule, route) for i, rule, route in rules if rule.kind == TCP_ROUTE]
-        missing = [(i, rule) for i, rule, route in tcp if not isinstance(route, TCPRoute)]
+    def _port_layers(self, kind: str, served: _Served) -> Iterator[tuple[int, ...] | None]:
+        """The ports of each route; a missing one empties the layer, even beside "all ports"."""
+        found = [(i, rule, route) for i, (rule, route) in enumerate(self._routes)]
+        rules = [(i, rule, route) for i, rule, route in found if rule.kind == kind]
+        missing = [(i, rule) for i, rule, route in rules if route is None]
         for i, rule in missing:
             self._missing_route(i, rule)
         if missing:
             yield ()
             return
-        for i, _, route in tcp:
-            assert isinstance(route, TCPRoute)
+        for i, _, route in rules:
+            assert isinstance(route, TCPRoute | UDPRoute)
             ports = read_ports(route)
             for port in ports or ():
-                self._check_port(f"spec.rules[{i}]", str(route.ref), port)
+                self._check_port(f"spec.rules[{i}]", str(route.ref), port, served)
             yield ports
 
-    def _check_port(self, where: str, route: str, port: int) -> None:
+    def _check_port(self, where: str, route: str, port: int, served: _Served) -> None:
         if not 1 <= port <= 65535:
             self._add(
                 where,
@@ -198,9 +231,9 @@ class _Reader:
                 "Write a number from 1 to 65535.",
             )
             return
-        if not self._ports.targets or port in {number for number, _ in self._ports.targets}:
+        if port in served.targets or not (served.targets or served.others):
             return
-        backing = [target for number, target in self._ports.services if number == port]
+        backing = [target for number, target in served.services if number == port]
         if backing:
             self._add(
                 where,
@@ -209,13 +242,24 @@ class _Reader:
                 f"{backing[0]}.",
                 f"List the target port {backing[0]} in {route}.",
             )
+        elif port in served.others:
+            self._add(
+                where,
+                ProblemCode.WRONG_TRANSPORT,
+                f"{route} lists {port}, which no Service of the destination's pods names as a "
+                f"{served.transport} port, but as one of the other transport.",
+                "List the port in a route of its own transport, or correct the `protocol` of the "
+                "Service's port.",
+            )
         else:
-            served = ", ".join(str(number) for number, _ in self._ports.targets)
+            numbers = ", ".join(str(number) for number in served.targets)
             self._add(
                 where,
                 ProblemCode.UNKNOWN_PORT,
                 f"{route} lists {port}, which no Service of the destination's pods names.",
-                f"List one of {served}, or name the port in a Service.",
+                f"List one of {numbers}, or name the port in a Service."
+                if numbers
+                else f"Name the port in a Service, with `protocol: {served.transport}`.",
             )
 
     def _http(self) -> tuple[HttpMatch, ...]:

@@ -1,26 +1,19 @@
 """The ordered passes that turn objects into the mesh.
 
-Every pass is a pure function per service, account or pod, memoised on exactly what it reads;
-a round after one event recomputes what that event touched, and keeps the rest by identity.
+Every pass is a pure function per service, account or pod (`mesh.passes`); a round after one event
+recomputes what that event touched, and keeps the rest by identity.
 Bad input becomes a problem and grants less; it never stops a round.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
+from typing import Any, Final
 
-from smi_xds.mesh.access import (
-    HTTP_ROUTES,
-    TCP_ROUTE,
-    Access,
-    AccountPorts,
-    RuleRoute,
-    build_access,
-)
 from smi_xds.mesh.annotations import PodSettings, pod_settings
+from smi_xds.mesh.grants import AccessPasses
+from smi_xds.mesh.interception import InterceptionPasses
 from smi_xds.mesh.matches import RouteMatches, read_matches
-from smi_xds.mesh.memo import Memo
 from smi_xds.mesh.model import (
-    Grant,
     Mesh,
     MeshSettings,
     PortRef,
@@ -29,252 +22,224 @@ from smi_xds.mesh.model import (
     Sidecar,
     Workload,
 )
+from smi_xds.mesh.passes import Each, Given, Graph, Whole
 from smi_xds.mesh.proxyless import proxyless_problems
-from smi_xds.mesh.reach import bound_ports, build_reach, with_callers
+from smi_xds.mesh.reach import Claims, Reach, bound_ports, claims, with_callers
 from smi_xds.mesh.services import build_service
 from smi_xds.mesh.traffic import Traffic, build_traffic, foreign_root
 from smi_xds.mesh.workloads import (
     Backing,
     Served,
-    account_ports,
     address_conflicts,
+    bound_address,
     build_backing,
     build_workload,
     with_grants,
 )
-from smi_xds.objects.smi import TrafficSplit, TrafficTarget
-from smi_xds.objects.views import Objects
+from smi_xds.objects.kube import Namespace
+from smi_xds.objects.smi import HTTPRouteGroup, TrafficSplit
+from smi_xds.objects.views import Objects, PodGroup, ServiceGroup
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import ObjectRef, ProxyId, ServiceAccountRef, ServiceRef, SpiffeId
+from smi_xds.values import ObjectRef, ProxyId, ServiceRef, SpiffeId
+
+ANYONE: Final = "anyone"
+"""The one group of a table that is divided in two."""
 
 
 class MeshBuilder:
-    """Builds the mesh, round after round; holds nothing but the memos of its passes."""
+    """Builds the mesh, round after round; holds nothing but the tables of its passes."""
 
     def __init__(self, settings: MeshSettings) -> None:
-        self._settings = settings
-        self._pod_settings: Memo[ProxyId, ..., tuple[PodSettings, tuple[Problem, ...]]]
-        self._pod_settings = Memo(pod_settings)
-        self._service: Memo[ServiceRef, ..., Service] = Memo(build_service)
-        self._backing: Memo[ServiceRef, ..., Backing] = Memo(build_backing)
-        self._workload: Memo[ProxyId, ..., Served] = Memo(build_workload)
-        self._matches: Memo[ObjectRef, ..., RouteMatches] = Memo(read_matches)
-        self._ports: Memo[ServiceAccountRef, ..., AccountPorts] = Memo(account_ports)
-        self._access: Memo[ServiceAccountRef, ..., Access] = Memo(build_access)
-        self._granted: Memo[ProxyId, ..., Workload] = Memo(with_grants)
-        self._traffic: Memo[ServiceRef, ..., Traffic] = Memo(build_traffic)
-        self._callers: Memo[PortRef, ..., PortRoutes] = Memo(with_callers)
-        self._bound: Memo[None, ..., Mapping[PortRef, int]] = Memo(bound_ports)
-        self._conflicts: Memo[None, ..., tuple[Problem, ...]] = Memo(address_conflicts)
-        self._proxyless: Memo[None, ..., tuple[Problem, ...]] = Memo(proxyless_problems)
+        self._mesh_settings = settings
+        graph = self._graph = Graph()
+        # What is given: the views of the store.
+        self._namespaces: Given[str, Namespace] = graph.given()
+        self._service_groups: Given[ServiceRef, ServiceGroup] = graph.given()
+        self._pods: Given[ProxyId, PodGroup] = graph.given()
+        self._http_routes: Given[ObjectRef, HTTPRouteGroup] = graph.given()
+        self._splits: Given[ServiceRef, tuple[TrafficSplit, ...]] = graph.given()
+        # The passes, each reading what stands before it.
+        self._settings = graph.each(self._pods, self._read_settings)
+        self._services = graph.each(self._service_groups, self._build_service)
+        self._backing = graph.each(self._service_groups, self._build_backing)
+        self._served = graph.each(self._pods, self._build_workload)
+        self._matches = graph.each(self._http_routes, self._read_matches)
+        self._access = AccessPasses(
+            graph,
+            settings.trust_domain,
+            pods=self._pods,
+            served=self._served,
+            matches=self._matches,
+        )
+        self._workloads = graph.each(self._served, self._grant)
+        self._traffic = graph.each(self._services, self._build_traffic)
+        self._routed = graph.groups(self._traffic, _routed)
+        self._routes = graph.each(self._routed, self._build_routes)
+        self._open = graph.groups(self._routes, _is_open)
+        self._reach = graph.groups(self._routes, _callers)
+        claims = graph.each(self._services, self._claims)
+        self._bound = graph.whole(lambda: bound_ports(claims.mapping().values()))
+        self._clients = graph.groups(self._workloads, _is_client)
+        self._interception = InterceptionPasses(
+            graph,
+            services=self._services,
+            traffic=self._traffic,
+            workloads=self._workloads,
+            grants=self._access.of_identity,
+        )
+        self._problems = self._collected(graph)
+
+    def _collected(self, graph: Graph) -> "Whole[tuple[Problem, ...]]":
+        addresses = graph.groups(self._workloads, bound_address)
+        tables: tuple[Each[Any, tuple[Problem, ...]], ...] = (
+            graph.each(self._settings, lambda it: self._settings[it][1] or None),
+            graph.each(self._backing, lambda it: self._backing[it].problems or None),
+            graph.each(self._served, lambda it: self._served[it].problems or None),
+            graph.each(self._matches, lambda it: self._matches[it].problems or None),
+            *self._access.problems,
+            graph.each(self._traffic, lambda it: self._traffic[it].problems or None),
+            graph.each(self._splits, self._missing_root),
+            graph.each(addresses, lambda it: address_conflicts(it, addresses[it]) or None),
+        )
+        proxyless = graph.whole(self._proxyless)
+
+        def collect() -> tuple[Problem, ...]:
+            found = (problems for table in tables for problems in table.mapping().values())
+            return tuple(sorted(set(chain(proxyless(), self._interception.problems(), *found))))
+
+        return graph.whole(collect)
 
     def __call__(self, objects: Objects) -> Mesh:
         """The mesh of these objects."""
-        domain = self._settings.trust_domain
-        pods = self._pods(objects)
-        services = self._services(objects, pods)
-        backing = {ref: self._backing(ref, group) for ref, group in objects.services.items()}
-        served = self._served(objects, pods, backing)
-        matches = {ref: self._matches(ref, group) for ref, group in objects.http_routes.items()}
-        access = self._accounts(objects, served, matches)
-        grants = {SpiffeId.of(domain, a): found.grants for a, found in access.items()}
-        workloads = {
-            proxy: self._granted(proxy, one.workload, grants.get(one.workload.identity, ()))
-            for proxy, one in served.items()
-            if one.workload is not None
-        }
-        traffic = self._traffics(objects, services, matches)
-        routes = self._routes(services, traffic, grants)
-        reach = build_reach(routes)
-        clients = tuple(w for w in workloads.values() if w.sidecar is Sidecar.PROXYLESS)
-        problems = chain(
-            objects.problems,
-            (problem for _, found in pods.values() for problem in found),
-            (problem for found in backing.values() for problem in found.problems),
-            (problem for one in served.values() for problem in one.problems),
-            (problem for found in matches.values() for problem in found.problems),
-            (problem for found in access.values() for problem in found.problems),
-            (problem for found in traffic.values() for problem in found.problems),
-            _missing_roots(objects),
-            self._conflicts(None, tuple(workloads.values())),
-            self._proxyless(None, clients, services, routes, reach) if clients else (),
+        self._namespaces.set(objects.namespaces)
+        self._service_groups.set(objects.services)
+        self._pods.set(objects.pods)
+        self._access.take(objects)
+        self._http_routes.set(objects.http_routes)
+        self._splits.set(objects.splits)
+        self._graph.run()
+        problems = self._problems()
+        if objects.problems:
+            problems = tuple(sorted({*objects.problems, *problems}))
+        return Mesh(
+            trust_domain=self._mesh_settings.trust_domain,
+            services=self._services.mapping(),
+            workloads=self._workloads.mapping(),
+            routes=self._routes.mapping(),
+            open=self._open.get(ANYONE) or frozenset(),
+            reach=self._reach.mapping(),
+            bound_ports=self._bound(),
+            pods=self._interception.pods,
+            destinations=self._interception.destinations,
+            problems=problems,
+            objects=objects,
         )
-        mesh = Mesh(
-            trust_domain=domain,
-            services=services,
-            workloads=workloads,
-            routes=routes,
-            open=reach.open,
-            reach=reach.by_identity,
-            bound_ports=self._bound(None, services),
-            problems=tuple(sorted(set(problems))),
+
+    # ------------------------------------------------------------------ the passes
+
+    def _read_settings(self, proxy: ProxyId) -> tuple[PodSettings, tuple[Problem, ...]]:
+        namespace = self._namespaces.get(proxy.namespace)
+        return pod_settings(self._pods[proxy].pod, namespace, self._mesh_settings)
+
+    def _build_service(self, ref: ServiceRef) -> Service:
+        group = self._service_groups[ref]
+        settings = tuple(self._settings[pod.proxy][0] for pod in group.pods)
+        return build_service(group, settings, self._mesh_settings.trust_domain)
+
+    def _build_backing(self, ref: ServiceRef) -> Backing:
+        return build_backing(self._service_groups[ref])
+
+    def _build_workload(self, proxy: ProxyId) -> Served:
+        group = self._pods[proxy]
+        served = tuple(
+            served
+            for service in group.services
+            if (backing := self._backing.get(service)) is not None
+            for served in backing.pods.get(proxy.name, ())
         )
-        self._sweep()
-        return mesh
+        settings = self._settings[proxy][0]
+        return build_workload(group.pod, settings, served, self._mesh_settings.trust_domain)
 
-    def _sweep(self) -> None:
-        for memo in vars(self).values():
-            if isinstance(memo, Memo):
-                memo.sweep()
+    def _read_matches(self, ref: ObjectRef) -> RouteMatches:
+        return read_matches(self._http_routes[ref])
 
-    def _pods(self, objects: Objects) -> Mapping[ProxyId, tuple[PodSettings, tuple[Problem, ...]]]:
-        return {
-            proxy: self._pod_settings(
-                proxy, group.pod, objects.namespaces.get(proxy.namespace), self._settings
-            )
-            for proxy, group in objects.pods.items()
-        }
+    def _grant(self, proxy: ProxyId) -> Workload | None:
+        workload = self._served[proxy].workload
+        return with_grants(workload, self._access.of_workload(workload)) if workload else None
 
-    def _services(
-        self,
-        objects: Objects,
-        pods: Mapping[ProxyId, tuple[PodSettings, tuple[Problem, ...]]],
-    ) -> Mapping[ServiceRef, Service]:
-        return {
-            ref: self._service(
-                ref,
-                group,
-                tuple(pods[pod.proxy][0] for pod in group.pods),
-                self._settings.trust_domain,
-            )
-            for ref, group in sorted(objects.services.items())
-        }
+    def _build_traffic(self, ref: ServiceRef) -> Traffic:
+        splits = self._splits.get(ref) or ()
+        return build_traffic(
+            self._services[ref],
+            splits,
+            tuple(self._split_matches(split) for split in splits),
+            tuple(
+                self._services.get(ServiceRef(split.namespace, backend.service))
+                for split in splits
+                for backend in split.backends
+            ),
+        )
 
-    def _served(
-        self,
-        objects: Objects,
-        pods: Mapping[ProxyId, tuple[PodSettings, tuple[Problem, ...]]],
-        backing: Mapping[ServiceRef, Backing],
-    ) -> Mapping[ProxyId, Served]:
-        return {
-            proxy: self._workload(
-                proxy,
-                group.pod,
-                pods[proxy][0],
-                tuple(
-                    served
-                    for service in group.services
-                    if service in backing
-                    for served in backing[service].pods.get(proxy.name, ())
-                ),
-                self._settings.trust_domain,
-            )
-            for proxy, group in sorted(objects.pods.items())
-        }
+    def _split_matches(self, split: TrafficSplit) -> tuple[RouteMatches | None, ...]:
+        return tuple(
+            self._matches.get(ObjectRef(match.kind, split.namespace, match.name))
+            for match in split.matches or ()
+        )
 
-    def _accounts(
-        self,
-        objects: Objects,
-        served: Mapping[ProxyId, Served],
-        matches: Mapping[ObjectRef, RouteMatches],
-    ) -> Mapping[ServiceAccountRef, Access]:
-        found = {}
-        for account, targets in sorted(objects.targets.items()):
-            pods = objects.pods_of.get(account, ())
-            ports = self._ports(account, tuple(served[pod.proxy] for pod in pods))
-            found[account] = self._access(
-                account,
-                targets,
-                tuple(_referred(target, objects, matches) for target in targets),
-                frozenset(a for a in _named(targets) if _exists(a, objects)),
-                ports,
-                self._settings.trust_domain,
-            )
-        return found
+    def _build_routes(self, ref: PortRef) -> PortRoutes:
+        routes = next(it for it in self._traffic[ref.service].ports if it.ref == ref)
+        backends = tuple(self._services.get(name) for name in _backends(routes))
+        identities = sorted({i for b in backends if b for i in _identities(b, ref)})
+        grants = tuple((identity, self._access.of_identity(identity)) for identity in identities)
+        return with_callers(routes, backends, grants)
 
-    def _traffics(
-        self,
-        objects: Objects,
-        services: Mapping[ServiceRef, Service],
-        matches: Mapping[ObjectRef, RouteMatches],
-    ) -> Mapping[ServiceRef, Traffic]:
-        found = {}
-        for ref, service in services.items():
-            splits = objects.splits.get(ref, ())
-            found[ref] = self._traffic(
-                ref,
-                service,
-                splits,
-                tuple(_split_matches(split, matches) for split in splits),
-                tuple(
-                    services.get(ServiceRef(split.namespace, backend.service))
-                    for split in splits
-                    for backend in split.backends
-                ),
-            )
-        return found
+    def _claims(self, ref: ServiceRef) -> Claims:
+        return claims(self._services[ref])
 
-    def _routes(
-        self,
-        services: Mapping[ServiceRef, Service],
-        traffic: Mapping[ServiceRef, Traffic],
-        grants: Mapping[SpiffeId, tuple[Grant, ...]],
-    ) -> Mapping[PortRef, PortRoutes]:
-        routes = {}
-        for found in traffic.values():
-            for port in found.ports:
-                ref = PortRef(port.service, port.port)
-                backends = tuple(services.get(name) for name in _backends(port))
-                identities = sorted({i for b in backends if b for i in _identities(b, port.port)})
-                routes[ref] = self._callers(
-                    ref, port, backends, tuple((i, grants.get(i, ())) for i in identities)
-                )
-        return routes
+    def _missing_root(self, root: ServiceRef) -> tuple[Problem, ...] | None:
+        if root in self._service_groups:
+            return None
+        return tuple(_no_root(root, split) for split in self._splits[root])
 
-
-def _referred(
-    target: TrafficTarget, objects: Objects, matches: Mapping[ObjectRef, RouteMatches]
-) -> tuple[RuleRoute, ...]:
-    referred: list[RuleRoute] = []
-    for rule in target.rules or ():
-        ref = ObjectRef(rule.kind, target.namespace, rule.name)
-        if rule.kind == HTTP_ROUTES:
-            referred.append(matches.get(ref))
-        elif rule.kind == TCP_ROUTE:
-            referred.append(objects.tcp_routes.get(ref))
-        else:
-            referred.append(None)
-    return tuple(referred)
-
-
-def _named(targets: Iterable[TrafficTarget]) -> Iterator[ServiceAccountRef]:
-    for target in targets:
-        destination = (target.destination,) if target.destination is not None else ()
-        for subject in (*destination, *(target.sources or ())):
-            yield ServiceAccountRef(subject.namespace or target.namespace, subject.name)
-
-
-def _exists(account: ServiceAccountRef, objects: Objects) -> bool:
-    return account in objects.accounts or account in objects.pods_of
-
-
-def _split_matches(
-    split: TrafficSplit, matches: Mapping[ObjectRef, RouteMatches]
-) -> tuple[RouteMatches | None, ...]:
-    return tuple(
-        matches.get(ObjectRef(match.kind, split.namespace, match.name))
-        for match in split.matches or ()
-    )
+    def _proxyless(self) -> tuple[Problem, ...]:
+        if not self._clients.mapping():
+            return ()
+        workloads = self._workloads.mapping()
+        clients = tuple(workloads[proxy] for proxy in self._clients.get(ANYONE) or ())
+        reach = Reach(open=self._open.get(ANYONE) or frozenset(), by_identity=self._reach.mapping())
+        return proxyless_problems(clients, self._services.mapping(), self._routes.mapping(), reach)
 
 
 def _backends(port: PortRoutes) -> list[ServiceRef]:
     return sorted({backend.service for entry in port.entries for backend in entry.backends})
 
 
-def _identities(service: Service, number: int) -> tuple[SpiffeId, ...]:
-    port = service.port(number)
+def _identities(service: Service, ref: PortRef) -> tuple[SpiffeId, ...]:
+    port = service.port(ref.port, udp=ref.udp)
     return port.identities if port is not None else ()
 
 
-def _missing_roots(objects: Objects) -> Iterator[Problem]:
-    for root, splits in objects.splits.items():
-        if root in objects.services:
-            continue
-        for split in splits:
-            yield foreign_root(split) or Problem(
-                ref=split.ref,
-                field="spec.service",
-                code=ProblemCode.MISSING_SERVICE,
-                message=f"There is no Service {root}, so the split has no effect.",
-                cure="Create it, or correct the name.",
-            )
+def _no_root(root: ServiceRef, split: TrafficSplit) -> Problem:
+    return foreign_root(split) or Problem(
+        ref=split.ref,
+        field="spec.service",
+        code=ProblemCode.MISSING_SERVICE,
+        message=f"There is no Service {root}, so the split has no effect.",
+        cure="Create it, or correct the name.",
+    )
+
+
+def _routed(traffic: Traffic) -> Iterator[PortRef]:
+    return (port.ref for port in traffic.ports)
+
+
+def _is_open(routes: PortRoutes) -> tuple[str, ...]:
+    return (ANYONE,) if routes.callers is None else ()
+
+
+def _callers(routes: PortRoutes) -> tuple[SpiffeId, ...]:
+    return routes.callers or ()
+
+
+def _is_client(workload: Workload) -> tuple[str, ...]:
+    return (ANYONE,) if workload.sidecar is Sidecar.PROXYLESS else ()

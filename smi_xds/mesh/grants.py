@@ -11,6 +11,7 @@ from typing import Any
 from smi_xds.mesh.access import (
     HTTP_ROUTES,
     TCP_ROUTE,
+    UDP_ROUTE,
     Access,
     AccountPorts,
     RuleRoute,
@@ -23,7 +24,7 @@ from smi_xds.mesh.passes import Each, Given, Graph, Table
 from smi_xds.mesh.subjects import ACCOUNT, Named, bound_destination, subjects_of
 from smi_xds.mesh.workloads import Served, account_ports
 from smi_xds.objects.kube import Pod, ServiceAccount
-from smi_xds.objects.smi import IdentityBinding, TCPRoute, TrafficTarget
+from smi_xds.objects.smi import IdentityBinding, TCPRoute, TrafficTarget, UDPRoute
 from smi_xds.objects.views import Objects, PodGroup
 from smi_xds.problems import Problem
 from smi_xds.values import ObjectRef, ProxyId, ServiceAccountRef, SpiffeId
@@ -59,6 +60,7 @@ class AccessPasses:
         self._bound_targets: Given[str, tuple[TrafficTarget, ...]] = graph.given()
         self._identity_bindings: Given[ObjectRef, IdentityBinding] = graph.given()
         self._tcp_routes: Given[ObjectRef, TCPRoute] = graph.given()
+        self._udp_routes: Given[ObjectRef, UDPRoute] = graph.given()
         self._labelled = graph.groups(pods, lambda group: labels_of(group.pod))
         self._bindings = graph.each(self._identity_bindings, self._read_binding)
         self._ports = graph.each(self._targets, self._account_ports)
@@ -84,6 +86,7 @@ class AccessPasses:
         self._bound_targets.set(objects.bound_targets)
         self._identity_bindings.set(objects.identity_bindings)
         self._tcp_routes.set(objects.tcp_routes)
+        self._udp_routes.set(objects.udp_routes)
 
     def of_identity(self, identity: SpiffeId) -> tuple[Grant, ...]:
         """The grants that hold at some pod of an identity."""
@@ -158,6 +161,8 @@ class AccessPasses:
                 yield self._matches.get(ref)
             elif rule.kind == TCP_ROUTE:
                 yield self._tcp_routes.get(ref)
+            elif rule.kind == UDP_ROUTE:
+                yield self._udp_routes.get(ref)
             else:
                 yield None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import re2
 
 from smi_xds.mesh.model import HttpMatch
-from smi_xds.objects.smi import HTTPMatch, HTTPRouteGroup, TCPRoute
+from smi_xds.objects.smi import HTTPMatch, HTTPRouteGroup, TCPRoute, UDPRoute
 from smi_xds.problems import Problem, ProblemCode
 
 # specs v1alpha1 to v1alpha4: the enum of `methods`.
@@ -54,8 +54,8 @@ def read_matches(group: HTTPRouteGroup) -> RouteMatches:
     return RouteMatches(by_name=tuple(usable), problems=tuple(problems))
 
 
-def read_ports(route: TCPRoute) -> tuple[int, ...] | None:
-    """The ports of a TCPRoute, None for every port."""
+def read_ports(route: TCPRoute | UDPRoute) -> tuple[int, ...] | None:
+    """The ports of a TCPRoute or a UDPRoute, None for every port."""
     return tuple(sorted(set(route.ports))) if route.ports else None
 
 

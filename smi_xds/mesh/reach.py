@@ -19,7 +19,9 @@ def with_callers(
     the identities behind them. Access is enforced where traffic arrives: an endpoint outside the
     mesh has nobody who could, so anyone may call it.
     """
-    ports = [port for s in backends if s is not None and (port := s.port(routes.port)) is not None]
+    udp = routes.ref.udp
+    there = [service.port(routes.port, udp=udp) for service in backends if service is not None]
+    ports = [port for port in there if port is not None]
     if not any(port.targets for port in ports):
         # Nothing to protect, and nobody to ask: the honest answer is 503, not 403.
         return replace(routes, callers=None)
@@ -63,35 +65,54 @@ class Claims:
     """What one service wants of the local ports, and which numbers its workloads need."""
 
     wanted: tuple[PortRef, ...]
-    taken: frozenset[int]
+    taken: frozenset[tuple[bool, int]]
+    """Numbers, and whether it is UDP that needs them: the two do not meet."""
 
 
 def claims(service: Service) -> Claims:
     """Read them from a service."""
     return Claims(
         wanted=tuple(
-            PortRef(service.service, port.number) for port in service.ports if port.protocol.is_tcp
+            ref
+            for port in service.ports
+            if not port.protocol.is_http
+            for udp in [port.protocol is Protocol.UDP]
+            for ref in (
+                PortRef(service.service, port.number, udp=udp),
+                *(
+                    PortRef(service.service, port.number, pod=name)
+                    for name, _ in port.pods
+                    if not udp
+                ),
+            )
+            if not ref.is_address
         ),
-        taken=frozenset(target.port for port in service.ports for target in port.targets),
+        taken=frozenset(
+            (port.protocol is Protocol.UDP, target.port)
+            for port in service.ports
+            for target in port.targets
+        ),
     )
 
 
 def bound_ports(claims: Iterable[Claims]) -> Mapping[PortRef, int]:
-    """A local port for every TCP service port, the same on every workload.
+    """A local port for every TCP and UDP service port, the same on every workload.
 
     From the hash of its name, so that it stays when services come and go; of two that meet, the
     one whose name sorts later moves on to the next free port. A port that some workload serves is
-    never taken: its sidecar listens there already. Without a free port, a service has none.
+    never taken: its sidecar, or its application, listens there already. Without a free port, a
+    service has none. A TCP and a UDP port may share a number.
     """
     every = tuple(claims)
-    taken = set[int]().union(*(one.taken for one in every))
+    taken = set[tuple[bool, int]]().union(*(one.taken for one in every))
     found = {}
     for ref in sorted(ref for one in every for ref in one.wanted):
         start = BOUND_PORTS.start + _hash(str(ref)) % len(BOUND_PORTS)
-        free = (p for p in chain(range(start, BOUND_PORTS.stop), BOUND_PORTS) if p not in taken)
+        numbers = chain(range(start, BOUND_PORTS.stop), BOUND_PORTS)
+        free = (number for number in numbers if (ref.udp, number) not in taken)
         if (number := next(free, None)) is not None:
             found[ref] = number
-            taken.add(number)
+            taken.add((ref.udp, number))
     return found
 
 

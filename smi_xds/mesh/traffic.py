@@ -7,7 +7,7 @@ then by name; the shadowed ones are problems. Splits are one level deep (traffic
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from smi_xds.mesh.matches import RouteMatches
@@ -20,6 +20,7 @@ from smi_xds.mesh.model import (
     ServicePort,
     WeightedBackend,
 )
+from smi_xds.mesh.udp import as_carried, udp_problems
 from smi_xds.objects.smi import TrafficSplit
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ServiceRef
@@ -68,12 +69,15 @@ def build_traffic(
         (split for split in read if split.usable),
         key=lambda s: (s.unconditional, s.object.created, s.object.name),
     )
-    ports = tuple(
-        _port(service, port, ordered) for port in service.ports if port.protocol is not Protocol.UDP
-    )
+    ports = tuple(_port(service, port, ordered) for port in service.ports)
     _report_shadowed(ordered)
+    everyone = known | {service.service: service}
     return Traffic(
-        ports=_with_default(ports), problems=tuple(p for split in read for p in split.problems)
+        ports=_with_default(tuple(as_carried(routes, everyone) for routes in ports)),
+        problems=(
+            *(problem for split in read for problem in split.problems),
+            *(problem for routes in ports for problem in udp_problems(routes, everyone)),
+        ),
     )
 
 
@@ -84,13 +88,9 @@ def _with_default(ports: tuple[PortRoutes, ...]) -> tuple[PortRoutes, ...]:
         return ports
     default = 80 if 80 in numbers else min(numbers)
     return tuple(
-        PortRoutes(
-            service=routes.service,
-            port=routes.port,
-            protocol=routes.protocol,
-            entries=routes.entries,
-            default_port=routes.port == default,
-        )
+        replace(routes, default_port=True)
+        if routes.port == default and routes.protocol is not Protocol.UDP
+        else routes
         for routes in ports
     )
 
@@ -286,7 +286,7 @@ class _Split:
         found = self._services.get(service)
         if found is None:
             return False
-        other = found.port(port.number)
+        other = found.port(port.number, udp=port.protocol is Protocol.UDP)
         if other is not None and _alike(other.protocol, port.protocol):
             return True
         ports = ", ".join(str(p.number) for p in found.ports) or "none"

@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 
 from smi_xds.mesh.access import AccountPorts
 from smi_xds.mesh.annotations import PodSettings
-from smi_xds.mesh.model import Grant, InboundPort, Protocol, Sidecar, Workload
+from smi_xds.mesh.model import Grant, InboundPort, PortRef, Protocol, Sidecar, Workload
 from smi_xds.mesh.services import protocol_of
+from smi_xds.mesh.subjects import Sight, from_anywhere
+from smi_xds.mesh.udp import udp_ports
 from smi_xds.objects.kube import Pod, Service, Transport
 from smi_xds.objects.views import ServiceGroup
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import Mode, ObjectRef, ServiceRef, SpiffeId
+from smi_xds.values import AccessMode, Mode, ObjectRef, ProxyId, ServiceRef, SpiffeId
 
 # Ports that a sidecar uses itself, the same as Istio's: admin, outbound, inbound, tunnel, health,
 # Prometheus.
@@ -25,6 +27,11 @@ class ServedPort:
     port: int
     target: int
     protocol: Protocol
+
+    @property
+    def ref(self) -> PortRef:
+        """The port of the service."""
+        return PortRef(self.service, self.port, udp=self.protocol is Protocol.UDP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +48,8 @@ class Served:
 
     workload: Workload | None
     service_ports: tuple[tuple[int, int], ...] = ()
-    """(Service port, target port) of every port behind which it stands."""
+    """(Service port, target port) of every TCP port behind which it stands."""
+    udp_service_ports: tuple[tuple[int, int], ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -110,10 +118,21 @@ def build_workload(
         access=settings.access,
         mtls=settings.mtls,
         ports=tuple(port for _, port in sorted(ports.items())),
+        more_addresses=pod.ips[1:] if settings.sidecar is Sidecar.INTERCEPTED else (),
+        egress=settings.egress,
+        udp_ports=udp_ports((one.ref, one.target) for one in served if one.ref.udp),
     )
     problems += _check(workload, pod)
-    pairs = sorted({(one.port, one.target) for one in served})
-    return Served(workload=workload, service_ports=tuple(pairs), problems=tuple(problems))
+    return Served(
+        workload=workload,
+        service_ports=_pairs(one for one in served if not one.ref.udp),
+        udp_service_ports=_pairs(one for one in served if one.ref.udp),
+        problems=tuple(problems),
+    )
+
+
+def _pairs(served: Iterable[ServedPort]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted({(one.port, one.target) for one in served}))
 
 
 def _proxyless(
@@ -131,7 +150,8 @@ def _proxyless(
         access=settings.access,
         mtls=settings.mtls,
     )
-    if not served or (settings.access, settings.mtls) == (Mode.PERMISSIVE, Mode.PERMISSIVE):
+    lenient = settings.access is AccessMode.PERMISSIVE and settings.mtls is Mode.PERMISSIVE
+    if not served or lenient:
         return Served(workload=workload)
     problem = Problem(
         ref=pod.ref,
@@ -146,11 +166,17 @@ def _proxyless(
 
 def with_grants(workload: Workload, grants: tuple[Grant, ...]) -> Workload:
     """The workload with the grants that apply to each of its ports."""
+    if not workload.sidecar.sees_addresses:
+        grants = from_anywhere(grants)
     return replace(
         workload,
         ports=tuple(
             replace(port, grants=tuple(g for g in grants if g.admits(port.number, port.protocol)))
             for port in workload.ports
+        ),
+        udp_ports=tuple(
+            replace(port, grants=tuple(g for g in grants if g.admits(port.number, Protocol.UDP)))
+            for port in workload.udp_ports
         ),
     )
 
@@ -159,37 +185,44 @@ def account_ports(served: Iterable[Served]) -> AccountPorts:
     """What the pods of one account serve, for the checks of TrafficTargets."""
     targets: set[tuple[int, Protocol]] = set()
     services: set[tuple[int, int]] = set()
+    udp_targets: set[int] = set()
+    udp_services: set[tuple[int, int]] = set()
+    sights: set[bool] = set()
     for one in served:
         services.update(one.service_ports)
+        udp_services.update(one.udp_service_ports)
         if one.workload is not None:
+            if one.workload.sidecar.listens:
+                sights.add(one.workload.sidecar.sees_addresses)
             targets.update((port.number, port.protocol) for port in one.workload.ports)
-    return AccountPorts(targets=tuple(sorted(targets)), services=tuple(sorted(services)))
+            udp_targets.update(port.number for port in one.workload.udp_ports)
+    return AccountPorts(
+        targets=tuple(sorted(targets)),
+        services=tuple(sorted(services)),
+        udp_targets=tuple(sorted(udp_targets)),
+        udp_services=tuple(sorted(udp_services)),
+        sight=Sight(some_see=True in sights, some_do_not=False in sights),
+    )
 
 
-def address_conflicts(workloads: Iterable[Workload]) -> tuple[Problem, ...]:
+def bound_address(workload: Workload) -> tuple[str, ...]:
+    """The address that its sidecar binds, if it does."""
+    return (workload.address,) if workload.sidecar.listens else ()
+
+
+def address_conflicts(address: str, owners: frozenset[ProxyId]) -> tuple[Problem, ...]:
     """Bound sidecars that claim one address: Envoy would share it in silence, or fail to bind."""
-    owner: dict[str, Workload] = {}
-    problems = []
-    for workload in workloads:
-        if not workload.sidecar.listens:
-            continue
-        first = owner.setdefault(workload.address, workload)
-        if first is not workload:
-            problems.append(
-                Problem(
-                    ref=_ref(workload),
-                    field="status.podIP",
-                    code=ProblemCode.ADDRESS_CONFLICT,
-                    message=f"Pod {first.proxy} has the address {workload.address} too; bound "
-                    "sidecars cannot share one.",
-                    cure="Give each bound workload an address of its own.",
-                )
-            )
-    return tuple(problems)
-
-
-def _ref(workload: Workload) -> ObjectRef:
-    return ObjectRef("Pod", workload.proxy.namespace, workload.proxy.name)
+    first, *others = sorted(owners)
+    return tuple(
+        Problem(
+            ref=ObjectRef("Pod", proxy.namespace, proxy.name),
+            field="status.podIP",
+            code=ProblemCode.ADDRESS_CONFLICT,
+            message=f"Pod {first} has the address {address} too; bound sidecars cannot share one.",
+            cure="Give each bound workload an address of its own.",
+        )
+        for proxy in others
+    )
 
 
 def _claim(ports: dict[int, InboundPort], one: ServedPort, pod: Pod) -> Problem | None:
@@ -225,7 +258,7 @@ def _claim(ports: dict[int, InboundPort], one: ServedPort, pod: Pod) -> Problem 
 
 def _check(workload: Workload, pod: Pod) -> list[Problem]:
     problems = []
-    if workload.address == workload.app_address:
+    if workload.sidecar is Sidecar.BOUND and workload.address == workload.app_address:
         problems.append(
             Problem(
                 ref=pod.ref,

@@ -10,6 +10,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     ConfigSource,
     DataSource,
     SocketAddress,
+    SocketAddressProtocol,
     TransportSocket,
 )
 from envoy_data_plane.google.protobuf import Struct, Value
@@ -39,6 +40,14 @@ def socket(address: str, port: int) -> Address:
 def host(address: str) -> CidrRange:
     """One address, as a range."""
     return CidrRange(address_prefix=address, prefix_len=128 if ":" in address else 32)
+
+
+def udp_socket(address: str, port: int) -> Address:
+    """A UDP address."""
+    found = socket(address, port)
+    assert found.socket_address is not None
+    found.socket_address.protocol = SocketAddressProtocol.UDP
+    return found
 
 
 def inline(pem: bytes) -> DataSource:

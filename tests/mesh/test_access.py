@@ -173,7 +173,7 @@ def test_sources_of_other_namespaces_are_named_by_namespace() -> None:
         ),
         (
             mk_target("t", ["client"], "server", udp("dns")),
-            [("spec.rules[0].kind", ProblemCode.UNSUPPORTED_RULE)],
+            [("spec.rules[0]", ProblemCode.UNKNOWN_PORT)],
         ),
         (
             mk_target("t", ["shop/client"], "shop/server", tcp("all"), namespace="elsewhere"),
@@ -219,7 +219,7 @@ def test_a_udp_route_takes_nothing_from_a_tcp_route_beside_it() -> None:
     dns = mk_udp_route("dns", 53)
     mesh = build(ALL_TCP, dns, mk_target("t", ["client"], "server", udp("dns"), tcp("all")))
     assert [g.ports for g in grants(mesh, 5432)] == [None]
-    assert told(mesh) == [("spec.rules[0].kind", ProblemCode.UNSUPPORTED_RULE)]
+    assert told(mesh) == [("spec.rules[0]", ProblemCode.UNKNOWN_PORT)]
 
 
 @pytest.mark.parametrize(
@@ -270,10 +270,13 @@ def test_the_old_destination_port_and_a_tcp_route_must_agree() -> None:
 
 
 def test_a_grant_admits_by_protocol() -> None:
-    """Requests need `l7` and a match, connections `tcp`; UDP is admitted by none."""
+    """Requests need `l7` and a match, connections `tcp`, datagrams a UDPRoute with the port."""
     sources = (Source(spiffe("client")),)
     everything = Grant(target="t", sources=sources, ports=None, http=None, tcp=True, l7=True)
     admitted = [p for p in Protocol if everything.admits(1, p)]
     assert admitted == [p for p in Protocol if p is not Protocol.UDP]
     nothing = Grant(target="t", sources=sources, ports=None, http=(), tcp=False, l7=True)
     assert not any(nothing.admits(1, p) for p in Protocol)
+    for ports, admitted in [((1,), [1]), (None, [1, 2])]:
+        datagrams = replace(nothing, udp=ports)
+        assert [port for port in (1, 2) if datagrams.admits(port, Protocol.UDP)] == admitted

@@ -4,7 +4,7 @@ import pytest
 
 from smi_xds.mesh import reach
 from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, Protocol, Service, ServicePort, Target
-from smi_xds.mesh.reach import BOUND_PORTS, bound_ports
+from smi_xds.mesh.reach import BOUND_PORTS, bound_ports, claims
 from smi_xds.objects.parse import MeshObject
 from smi_xds.values import AccessMode, ServiceRef
 from tests.support.mesh import build_mesh
@@ -101,7 +101,7 @@ def tcp_service(name: str, *targets: int) -> Service:
 
 
 def ports_of(*services: Service) -> dict[str, int]:
-    found = bound_ports({service.service: service for service in services})
+    found = bound_ports(claims(service) for service in services)
     return {ref.service.name: port for ref, port in found.items()}
 
 

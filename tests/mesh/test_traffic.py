@@ -252,12 +252,6 @@ def test_a_udp_port_is_no_backend_of_a_tcp_port() -> None:
     assert entries(mesh, 5432) == [("shop/s", {"v1": 1})]
 
 
-def test_udp_ports_have_no_routes_yet() -> None:
-    """A UDP port alone makes no route."""
-    mesh = build_mesh(mk_service("dns", mk_port(53, transport=Transport.UDP)), mk_pod("dns"))
-    assert mesh.routes == {}
-
-
 @pytest.mark.parametrize("ports, default", [((8080, 80, 81), 80), ((9090, 8080), 8080)])
 def test_the_port_that_a_host_without_one_means(ports: tuple[int, ...], default: int) -> None:
     """80 where there is one, else the lowest HTTP port; never a TCP port."""
