@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from smi_xds.xds.bootstrap import Protocol
 from tests.support.live import LiveMesh, live_mesh
 from tests.support.wait import eventually_async
 
 pytestmark = pytest.mark.envoy
+
+BOTH = pytest.mark.parametrize("protocol", list(Protocol))
 
 # What smi_xds.demo.envoy gives its Envoys.
 DRAIN_SECONDS = 10
@@ -77,6 +80,18 @@ spec:
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
+def _speaks(mesh: LiveMesh, protocol: Protocol) -> bool:
+    """Whether that is what all sidecars speak."""
+    spoken = {stream.is_delta for stream in mesh.server.status.streams.values()}
+    return spoken == {protocol is Protocol.DELTA}
+
+
+async def _retries(mesh: LiveMesh) -> int:
+    """How often a sidecar asked a second time, which the load cannot see."""
+    counted = [await sidecar.retries() for sidecar in mesh.sidecars.values()]
+    return sum(sum(by_cluster.values()) for by_cluster in counted)
+
+
 async def _load(mesh: LiveMesh, stop: asyncio.Event) -> Counter[str]:
     found: Counter[str] = Counter()
     while not stop.is_set():
@@ -85,22 +100,31 @@ async def _load(mesh: LiveMesh, stop: asyncio.Event) -> Counter[str]:
     return found
 
 
-async def test_a_split_moves_back_and_forth_without_a_failed_request(tmp_path: Path) -> None:
+@BOTH
+async def test_a_split_moves_back_and_forth_without_a_failed_request(
+    protocol: Protocol, tmp_path: Path
+) -> None:
     """A hundred changes of weight under load, with only answers of the two versions."""
-    async with live_mesh(EXAMPLES / "03-canary", tmp_path) as mesh:
+    async with live_mesh(EXAMPLES / "03-canary", tmp_path, protocol=protocol) as mesh:
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             load = tasks.create_task(_load(mesh, stop))
             for weights in [("0", "100"), ("50", "50"), ("100", "0"), ("90", "10")] * 25:
                 await mesh.edit("split.yaml", lambda text, w=weights: _with(text, *w))  # type: ignore[misc] # bound now
             stop.set()
+        assert _speaks(mesh, protocol)
+        assert await _retries(mesh) == 0
 
     assert set(load.result()) == {"web-v1", "web-v2"}
+    assert load.result().total() > 200
 
 
-async def test_a_backend_comes_and_goes_without_a_failed_request(tmp_path: Path) -> None:
+@BOTH
+async def test_a_backend_comes_and_goes_without_a_failed_request(
+    protocol: Protocol, tmp_path: Path
+) -> None:
     """Clusters and endpoints are there before a route names them, and go after it."""
-    async with live_mesh(EXAMPLES / "03-canary", tmp_path) as mesh:
+    async with live_mesh(EXAMPLES / "03-canary", tmp_path, protocol=protocol) as mesh:
         whole = (mesh.folder / "split.yaml").read_text()
         without = whole.split("    - service: web-v2")[0]
         stop = asyncio.Event()
@@ -109,6 +133,8 @@ async def test_a_backend_comes_and_goes_without_a_failed_request(tmp_path: Path)
             for text in [without, whole] * 10:
                 await mesh.edit("split.yaml", lambda _, t=text: t)  # type: ignore[misc] # bound now
             stop.set()
+        assert _speaks(mesh, protocol)
+        assert await _retries(mesh) == 0
 
     assert set(load.result()) == {"web-v1", "web-v2"}
 

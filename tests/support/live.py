@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shutil
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -17,8 +18,9 @@ from smi_xds.demo.addresses import free_block
 from smi_xds.demo.envoy import Sidecar, envoy_binary, running_sidecar
 from smi_xds.mesh.model import InboundPort, PortRef, Workload
 from smi_xds.values import ProxyId, ServiceRef
-from smi_xds.xds.bootstrap import admin_address, sidecar
+from smi_xds.xds.bootstrap import Protocol, admin_address, sidecar
 from smi_xds.xds.dump import to_json
+from smi_xds.xds.names import ADMIN_PORT
 
 # The blocks in which objects of tests and examples are written.
 _WRITTEN = re.compile(r"\b127\.1\.\d+\.")
@@ -84,6 +86,7 @@ class LiveMesh:
     folder: Path
     block: str
     server: app.Running
+    protocol: Protocol = Protocol.DELTA
     sidecars: dict[str, Sidecar] = field(default_factory=dict)
     connections: dict[str, http1.Connection] = field(default_factory=dict)
 
@@ -166,6 +169,13 @@ class LiveMesh:
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [line for line in found if line["direction"] == direction]
 
+    async def stats(self, name: str, containing: str) -> dict[str, int]:
+        """Counters and gauges of a sidecar whose names have this in them."""
+        url = f"http://{self.sidecars[name].admin_host}:{ADMIN_PORT}/stats?filter={containing}"
+        lines = (await asyncio.to_thread(_fetch, url)).splitlines()
+        pairs = (line.rpartition(": ") for line in lines)
+        return {stat: int(value) for stat, _, value in pairs if value.isdigit()}
+
     async def edit(self, file: str, change: Callable[[str], str]) -> None:
         """Change a file as a user would, and wait until every sidecar has it."""
         path = self.folder / file
@@ -189,6 +199,12 @@ class LiveMesh:
         return _WRITTEN.sub(f"{self.block}.", text)
 
 
+def _fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
 @asynccontextmanager
 async def live_mesh(
     objects: Path | str,
@@ -197,6 +213,7 @@ async def live_mesh(
     application: Application = echo,
     access: str = "strict",
     mtls: str = "strict",
+    protocol: Protocol = Protocol.DELTA,
 ) -> AsyncIterator[LiveMesh]:
     """Serve objects (a folder, or YAML text) and start everything that they speak of."""
     async with AsyncExitStack() as stack:
@@ -216,7 +233,7 @@ async def live_mesh(
             mesh=parse_mesh(access_mode=access, mtls_mode=mtls),
         )
         server = await stack.enter_async_context(app.running(config))
-        live = LiveMesh(folder=folder, block=block, server=server)
+        live = LiveMesh(folder=folder, block=block, server=server, protocol=protocol)
         for workload in server.mesh.workloads.values():
             for port in workload.ports:
                 await stack.enter_async_context(application(workload, port))
@@ -236,7 +253,10 @@ async def start_sidecar(
     """Start the sidecar of a workload and wait until it is ready."""
     name = str(workload.proxy)
     bootstrap = sidecar(
-        workload, server_host=live.server.xds_host, server_port=live.server.xds_port
+        workload,
+        server_host=live.server.xds_host,
+        server_port=live.server.xds_port,
+        protocol=live.protocol,
     )
     path = tmp_path / f"{workload.proxy.namespace}.{workload.proxy.name}.json"
     path.write_text(json.dumps(to_json(bootstrap)))
