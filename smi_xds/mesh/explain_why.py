@@ -88,9 +88,13 @@ def _miss(mesh: Mesh, target: TrafficTarget, seen: Seen) -> Miss:
     if not tried or not all(failed for _, _, failed in tried):
         return Miss(target=_name(target), reasons=tuple(reasons))
     rule, match, failed = min(tried, key=lambda it: len(it[2]))
-    others = f", and none of the {len(tried) - 1} others does" if len(tried) > 1 else ""
-    reasons.append(f"match {match} of {_rule(rule)} does not hold{others}: {' and '.join(failed)}")
+    where = f"match {match} of {_rule(rule)} does not hold{_others(len(tried) - 1)}"
+    reasons.append(f"{where}: {' and '.join(failed)}")
     return Miss(target=_name(target), reasons=tuple(reasons), rule=_rule(rule), match=match)
+
+
+def _others(number: int) -> str:
+    return ("", ", nor does the other one")[number] if number < 2 else f", nor do {number} others"
 
 
 def _errors(mesh: Mesh, target: TrafficTarget) -> Iterator[Problem]:
