@@ -1,0 +1,343 @@
+"""UDP between sidecars: datagrams in CONNECT-UDP streams (RFC 9298) over mTLS and HTTP/2.
+
+The caller's sidecar has a local UDP port for each service, and opens a stream for each session
+(one client's address and port). The tunnel listener of the called workload judges who opens a
+stream, as it judges requests. A stream asks for a port of a service; which address and port of the
+application that is, stands here, and is never read from the request.
+
+A stream is judged once. So the listener's chain is named after the rules: where they change, the
+chain is another one, and the streams of whoever was admitted before end with the drain time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterDiscoveryType,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http2ProtocolOptions,
+    TrafficDirection,
+    UdpSocketConfig,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.config.listener.v3 import (
+    AdditionalAddress,
+    Filter,
+    FilterChain,
+    Listener,
+    ListenerFilter,
+    UdpListenerConfig,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    HeaderMatcher,
+    Route,
+    RouteAction,
+    RouteActionUpgradeConfig,
+    RouteActionUpgradeConfigConnectConfig,
+    RouteConfiguration,
+    RouteMatch,
+    RouteMatchConnectMatcher,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as HttpRbac
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerCodecType,
+    HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
+    Rds,
+)
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.session.http_capsule.v3 import (
+    FilterConfig as HttpCapsule,
+)
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import Route as UdpRoute
+from envoy_data_plane.envoy.extensions.filters.udp.udp_proxy.v3 import (
+    UdpProxyConfig,
+    UdpProxyConfigSessionFilter,
+    UdpProxyConfigUdpTunnelingConfig,
+    UdpProxyConfigUdpTunnelingConfigBufferOptions,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
+from envoy_data_plane.xds.type.matcher.v3 import Matcher, MatcherOnMatch
+
+from smi_xds.mesh.model import Endpoint as MeshEndpoint
+from smi_xds.mesh.model import PortRef, Sidecar, UdpPort, Workload
+from smi_xds.values import AccessMode
+from smi_xds.xds import names
+from smi_xds.xds.accesslog import inbound_log, session_log
+from smi_xds.xds.clusters import CONNECT_TIMEOUT, load_balancing, no_limits
+from smi_xds.xds.common import NEVER, ads, socket, transport_socket, udp_socket
+from smi_xds.xds.encode import encode, pack
+from smi_xds.xds.rbac import FILTER, http_rules
+from smi_xds.xds.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    Need,
+    Resource,
+)
+from smi_xds.xds.secrets import downstream_tls, upstream_tls
+
+SESSION_IDLE = timedelta(seconds=60)
+"""A session without a datagram for so long, in either direction, is over; the next datagram begins
+another one, maybe at another backend. As long as Envoy's own default."""
+
+# Streams that a caller's sidecar did not end by itself (it was cut off) are ended in the end.
+_FORGOTTEN = 2 * SESSION_IDLE
+
+# Envoy drops datagrams over 1,500 bytes unless told; this is the longest that UDP can carry.
+_LONGEST_DATAGRAM = 65_535
+
+# What may wait until the stream is open: without a buffer the first datagrams of each session
+# would be lost.
+_WAITING_BYTES, _WAITING_DATAGRAMS = 256 * 1024, 1024
+
+_CONNECT_UDP = "CONNECT-UDP"
+
+_LOOPBACK = "127.0.0.1"
+
+
+def udp_resources(
+    workload: Workload, local: tuple[tuple[PortRef, int, bool], ...]
+) -> Iterator[Resource]:
+    """All of UDP that stands beside the clusters of services: the same in every mode.
+
+    `local` are the UDP services that it may call: each with its local port, and whether nobody
+    behind it has a sidecar.
+    """
+    for ref, port, outside in local:
+        yield outbound_udp_listener(workload, ref, port, outside=outside)
+    if workload.udp_ports:
+        tunnel = tunnel_routes(workload)
+        yield tunnel
+        yield tunnel_listener(workload, tunnel)
+    for served in workload.udp_ports:
+        yield inbound_udp_cluster(served, workload.app_address)
+
+
+# ------------------------------------------------------------------ the caller's side
+
+
+def outbound_udp_listener(
+    workload: Workload, ref: PortRef, local_port: int, *, outside: bool
+) -> Resource:
+    """The listener for one UDP service, at the workload's address and a port of its own."""
+    name, cluster = names.outbound_udp(ref), names.outbound_cluster(ref)
+    proxy = UdpProxyConfig(
+        stat_prefix=name,
+        matcher=_always(cluster),
+        idle_timeout=SESSION_IDLE,
+        upstream_socket_config=_datagrams(),
+        access_log=[session_log(workload.identity)],
+    )
+    if not outside:
+        _tunnel(proxy, ref)
+    listener = Listener(
+        name=name,
+        # For its own application alone: whoever else could send here would have its identity.
+        address=udp_socket(own_address(workload), local_port),
+        # Another sidecar at this address must fail to bind it, not share it. So Envoy has to run
+        # with one worker, which it insists on for a UDP port that is not shared.
+        enable_reuse_port=False,
+        traffic_direction=TrafficDirection.OUTBOUND,
+        udp_listener_config=UdpListenerConfig(downstream_socket_config=_datagrams()),
+        listener_filters=[
+            ListenerFilter(name="envoy.filters.udp_listener.udp_proxy", typed_config=pack(proxy))
+        ],
+    )
+    return Resource.of(LISTENER, name, encode(listener), needs=[Need(CLUSTER, cluster)])
+
+
+def outbound_udp_cluster(ref: PortRef, *, outside: bool) -> Resource:
+    """The cluster of a UDP service port: tunnels by mTLS, or the endpoints themselves.
+
+    A split is one locality per backend; which one a session goes to is decided at its start.
+    """
+    name = names.outbound_cluster(ref)
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
+        connect_timeout=CONNECT_TIMEOUT,
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        circuit_breakers=no_limits(),
+        common_lb_config=load_balancing(weighted=True),
+    )
+    needs = [Need(ENDPOINTS, name)]
+    if not outside:
+        http2 = Http2ProtocolOptions(allow_connect=True)
+        options = HttpProtocolOptions(
+            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=http2)
+        )
+        cluster.typed_extension_protocol_options = {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(options)
+        }
+        cluster.transport_socket = transport_socket("tls", upstream_tls(ref))
+        needs += [Need(SECRET, names.IDENTITY), Need(SECRET, names.peers(ref))]
+    return Resource.of(CLUSTER, name, encode(cluster), needs=needs)
+
+
+def own_address(workload: Workload) -> str:
+    """Where a workload's local UDP ports are: loopback where it has a loopback of its own."""
+    if workload.sidecar is not Sidecar.INTERCEPTED:
+        return workload.address
+    return "::1" if ":" in workload.address else "127.0.0.1"
+
+
+def tunnel_ends(endpoints: tuple[MeshEndpoint, ...]) -> tuple[MeshEndpoint, ...]:
+    """Where the tunnels to these endpoints end; those without a sidecar have none."""
+    # Two ports of one pod have one tunnel.
+    return tuple(
+        dict.fromkeys(
+            replace(endpoint, port=names.TUNNEL_PORT)
+            for endpoint in endpoints
+            if endpoint.identity is not None
+        )
+    )
+
+
+def _always(cluster: str) -> Matcher:
+    # The `cluster` of UdpProxyConfig is deprecated.
+    action = TypedExtensionConfig(name="route", typed_config=pack(UdpRoute(cluster=cluster)))
+    return Matcher(on_no_match=MatcherOnMatch(action=action))
+
+
+def _tunnel(proxy: UdpProxyConfig, ref: PortRef) -> None:
+    host = names.udp_host(ref)
+    proxy.session_filters = [
+        UdpProxyConfigSessionFilter(
+            name="envoy.filters.udp.session.http_capsule", typed_config=pack(HttpCapsule())
+        )
+    ]
+    proxy.tunneling_config = UdpProxyConfigUdpTunnelingConfig(
+        proxy_host=host,
+        target_host=host,
+        default_target_port=ref.port,
+        buffer_options=UdpProxyConfigUdpTunnelingConfigBufferOptions(
+            max_buffered_bytes=_WAITING_BYTES, max_buffered_datagrams=_WAITING_DATAGRAMS
+        ),
+    )
+
+
+def _datagrams() -> UdpSocketConfig:
+    return UdpSocketConfig(max_rx_datagram_size=_LONGEST_DATAGRAM)
+
+
+# ------------------------------------------------------------------ the called side
+
+
+def tunnel_listener(workload: Workload, routes: Resource) -> Resource:
+    """Where datagrams for all UDP ports of a workload arrive; `routes` are its tunnel's."""
+    # Rules in the shadow end nobody's session.
+    rules = routes.version if workload.access is not AccessMode.SHADOW else workload.access
+    chain = FilterChain(
+        name=f"{names.TUNNEL}|{rules}",
+        transport_socket=transport_socket("tls", downstream_tls()),
+        filters=[_tunnel_manager(workload)],
+    )
+    listener = Listener(
+        name=names.TUNNEL,
+        address=socket(workload.address, names.TUNNEL_PORT),
+        additional_addresses=[
+            AdditionalAddress(address=socket(address, names.TUNNEL_PORT))
+            for address in workload.more_addresses
+        ],
+        enable_reuse_port=False,
+        traffic_direction=TrafficDirection.INBOUND,
+        filter_chains=[chain],
+    )
+    needs = [Need(ROUTES, names.TUNNEL), Need(SECRET, names.IDENTITY), Need(SECRET, names.TRUST)]
+    return Resource.of(LISTENER, names.TUNNEL, encode(listener), needs=needs)
+
+
+def _tunnel_manager(workload: Workload) -> Filter:
+    """It knows CONNECT-UDP and nothing else; who may open a stream, its routes say."""
+    rules = HttpFilter(name=FILTER, typed_config=pack(HttpRbac()))
+    router = HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router()))
+    manager = HttpConnectionManager(
+        stat_prefix=names.TUNNEL,
+        codec_type=HttpConnectionManagerCodecType.HTTP2,
+        http2_protocol_options=Http2ProtocolOptions(allow_connect=True),
+        rds=Rds(config_source=ads(), route_config_name=names.TUNNEL),
+        stream_idle_timeout=_FORGOTTEN,
+        upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type=_CONNECT_UDP)],
+        access_log=[inbound_log(workload.identity, http=True)],
+        http_filters=[rules, router],
+    )
+    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=pack(manager))
+
+
+def tunnel_routes(workload: Workload) -> Resource:
+    """One route per port of a service, with the rules of the target port behind it."""
+    host = VirtualHost(
+        name=names.TUNNEL,
+        domains=["*"],
+        routes=[
+            _route(workload, port, ref) for port in workload.udp_ports for ref in port.services
+        ],
+    )
+    needs = [Need(CLUSTER, names.inbound_udp(port.number)) for port in workload.udp_ports]
+    configuration = RouteConfiguration(name=names.TUNNEL, virtual_hosts=[host])
+    return Resource.of(ROUTES, names.TUNNEL, encode(configuration), needs=needs)
+
+
+def inbound_udp_cluster(port: UdpPort, app_address: str) -> Resource:
+    """The application itself."""
+    name = names.inbound_udp(port.number)
+    endpoint = LbEndpoint(endpoint=Endpoint(address=udp_socket(app_address, port.number)))
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=no_limits(),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+        ),
+    )
+    return Resource.of(CLUSTER, name, encode(cluster))
+
+
+def _route(workload: Workload, port: UdpPort, ref: PortRef) -> Route:
+    rules = {}
+    if workload.access is not AccessMode.PERMISSIVE:
+        # What a TrafficTarget says of requests is not about datagrams.
+        grants = tuple(replace(grant, http=None) for grant in port.grants)
+        rules[FILTER] = pack(http_rules(grants, workload.access))
+    return Route(
+        name=str(ref),
+        match=RouteMatch(
+            connect_matcher=RouteMatchConnectMatcher(),
+            headers=[
+                HeaderMatcher(name=":path", string_match=StringMatcher(exact=names.udp_path(ref)))
+            ],
+        ),
+        route=RouteAction(
+            cluster=names.inbound_udp(port.number),
+            timeout=NEVER,
+            upgrade_configs=[
+                RouteActionUpgradeConfig(
+                    upgrade_type=_CONNECT_UDP,
+                    connect_config=RouteActionUpgradeConfigConnectConfig(),
+                )
+            ],
+        ),
+        typed_per_filter_config=rules,
+    )
