@@ -26,7 +26,8 @@ def plain(value: object) -> Plain:
         case _ if isinstance(value, _NAMES):
             return str(value)
         case Mapping():
-            return {str(key): plain(child) for key, child in value.items()}
+            # The mesh's tables are in no order of their own: it depends on what changed when.
+            return {str(key): plain(value[key]) for key in sorted(value)}
         case Set():
             return [plain(child) for child in sorted(value)]
         case list() | tuple():
