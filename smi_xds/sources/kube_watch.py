@@ -46,6 +46,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 # A CRD, or a right, is given by somebody who is waiting for the effect.
 MISSING_PAUSE = 2.0
 FORBIDDEN_PAUSE = 5.0
+# Seconds for which "not now" (429) is no problem: the storage of a CRD is made when it is first
+# asked for, and an API server under load sends some of those who ask away.
+PATIENCE = 10.0
 # Seconds. A watch that ends sooner and said nothing is no watch.
 SHORT = 1.0
 
@@ -53,9 +56,11 @@ SHORT = 1.0
 class RefusedError(Exception):
     """The API server answered with an error; the text is what it said."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
+        """Seconds after which it wants to be asked again; 0 where it did not say."""
 
 
 class UnreachableError(Exception):
@@ -146,6 +151,8 @@ class KindWatch:
         """The resource version to go on from; None to list."""
         self._failures = 0
         self._missing = 0
+        self._put_off_since: float | None = None
+        """Since when it says "not now"."""
         self._was_listed = False
 
     async def run(self) -> NoReturn:
@@ -186,6 +193,7 @@ class KindWatch:
         self._on_answer(self.origin)
         self._seen = page.metadata.resource_version
         self._failures = self._missing = 0
+        self._put_off_since = None
         self._was_listed = True
         return 0.0
 
@@ -204,6 +212,7 @@ class KindWatch:
         splitter, loop = LineSplitter(), asyncio.get_running_loop()
         async with self._get(params, silence=SILENCE) as chunks:
             self._availability.succeed(self.origin)
+            self._put_off_since = None
             began = loop.time()
             try:
                 async for chunk in chunks:
@@ -242,8 +251,15 @@ class KindWatch:
                 return self._forbidden(error)
             case HTTPStatus.NOT_FOUND if self._kind.is_custom:
                 return self._not_found()
+            case HTTPStatus.TOO_MANY_REQUESTS if self._is_patient():
+                return max(self._backed_off(), min(error.retry_after, LONGEST_PAUSE))
             case status:
                 return self._away(f"{self._kind.full_name}: {status} {error}".rstrip())
+
+    def _is_patient(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._put_off_since = self._put_off_since or now
+        return now - self._put_off_since < PATIENCE
 
     async def _unauthorized(self, error: RefusedError) -> float:
         pause = self._away(

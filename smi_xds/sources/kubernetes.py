@@ -211,7 +211,13 @@ async def _refusal(response: aiohttp.ClientResponse) -> RefusedError:
     except (aiohttp.ClientError, OSError):
         body = b""
     said = status_from(body).message or response.reason or ""
-    return RefusedError(response.status, " ".join(said.split())[:500])
+    # A date would be allowed as well; API servers send seconds.
+    seconds = response.headers.get("Retry-After", "")
+    return RefusedError(
+        response.status,
+        " ".join(said.split())[:500],
+        retry_after=float(seconds) if seconds.isdecimal() else 0.0,
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,6 @@ class Kube:
         """Apply a folder of CRDs and wait until they are served."""
         self.apply(folder)
         self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        # Established ones still answer 429 while their storage is made. Asked for by path: by
-        # name, kubectl would remember them after they are gone.
-        path = "/apis/{.spec.group}/{.spec.versions[0].name}/{.spec.names.plural}"
-        template = f"{{range .items[*]}}{path}{{' '}}{{end}}"
-        for each in self.kubectl("get", "crd", f"--output=jsonpath={template}").split():
-            eventually(partial(self.kubectl, "get", "--raw", each), retry_on=(KubectlError,))
 
     def make_namespace(self, name: str, *, labels: Mapping[str, str] | None = None) -> None:
         """Make a namespace and wait for its default service account: pods need it."""

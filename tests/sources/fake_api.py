@@ -146,4 +146,5 @@ class FakeApi:
 
 def _status(code: int, message: str) -> web.StreamResponse:
     body = {"kind": "Status", "code": code, "message": message}
-    return web.json_response(body, status=code)
+    headers = {"Retry-After": "1"} if code == 429 else None
+    return web.json_response(body, status=code, headers=headers)

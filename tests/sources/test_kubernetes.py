@@ -305,6 +305,48 @@ async def test_an_api_server_that_only_errs(api: FakeApi, tmp_path: Path) -> Non
         await eventually_async(lambda: sink.is_synced() and not sink.codes)
 
 
+async def test_a_kind_that_is_not_ready_yet(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CRD whose storage is being made says "not now, in a second": that is waited out quietly."""
+    pauses: list[float] = []
+
+    async def pause(_self: object, seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(kube_watch.Availability, "pause", pause)
+    monkeypatch.setattr(kube_watch, "LONGEST_PAUSE", 5.0)
+    api.put(SPLITS, "s", spec={"service": "web"})
+    api.refusals[SPLITS] = 429
+    async with watching(api.config(tmp_path)) as sink:
+        await eventually_async(lambda: len(api.asked(SPLITS, watch=False)) > 3)
+        assert sink.codes == []
+        assert not sink.is_synced()
+        assert pauses[:4] == [1.0] * 4  # what Retry-After says
+
+        api.refusals.clear()
+        await eventually_async(sink.is_synced)
+        assert len(sink.objects.splits) == 1
+        assert sink.codes == []
+
+
+async def test_a_kind_that_is_not_ready_for_long(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience has an end: then it is an outage like any other, and each time anew."""
+    monkeypatch.setattr(kube_watch, "PATIENCE", 0.2)
+    async with watching(api.config(tmp_path)) as sink:
+        await watched(api, SPLITS)
+        for _ in range(2):
+            api.refusals[f"{SPLITS}?watch"] = 429
+            api.send(SPLITS, END)
+            await eventually_async(lambda: sink.codes == [ProblemCode.SOURCE_UNAVAILABLE])
+            api.refusals.clear()
+            await eventually_async(lambda: not sink.codes)
+            await watched(api, SPLITS)
+
+
 async def test_credentials_that_expire(api: FakeApi, tmp_path: Path) -> None:
     """When they are refused the kubeconfig is read again: it may have new ones."""
     api.tokens = {"old"}
