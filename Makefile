@@ -64,5 +64,11 @@ soak: install ## 20 minutes of proxies that come and go: is memory flat?
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 .PHONY: soak
 
+# Not in CI: it takes a quarter of an hour. mutmut is of no other use, so it is not in the lock.
+mutants: install ## change the xDS session in a thousand ways: do the tests notice?
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'mutmut>=3.8,<3.9'
+	$(BIN)/python -m tests.mutants $(ARGS)
+.PHONY: mutants
+
 clean: ## remove what was built here
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants .coverage*
