@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import gc
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from benchmarks.ads.resources import ROUTE_NAME, Written, marked
 from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import listening
 from smi_xds.ads.status import Status
+from smi_xds.app import garbage
 from smi_xds.app.pulse import Pulse
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import ENDPOINTS, ROUTES, Need, Resource, ResourceSet
@@ -72,8 +72,7 @@ class Ours:
         self._publish()
         serving = listening(self._cache, Status(), host="127.0.0.1", port=0)
         port = await stack.enter_async_context(serving)
-        gc.collect()
-        gc.freeze()  # as our own process does after its first sync
+        garbage.settle()  # as our own process does after its first sync
         return {"address": f"127.0.0.1:{port}"}
 
     def _replace(self, changed: Layer, type_: TypeUrl) -> None:

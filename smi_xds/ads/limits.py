@@ -66,6 +66,9 @@ class Limits:
             ("grpc.http2.ping_timeout_ms", int(self.keepalive_timeout * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
+            # A ping for what comes in, to find the best window for bulk: requests are small, and
+            # each ping costs as much as the answer it follows (a seventh of a push).
+            ("grpc.http2.bdp_probe", 0),
             # Clients may ask as well; more often than this is abuse.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         )

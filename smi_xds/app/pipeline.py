@@ -5,7 +5,6 @@ translates, publishes, and tells the log which problems came and went.
 """
 
 import asyncio
-import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import NoReturn, Protocol
 
 import structlog
 
+from smi_xds.app import garbage
 from smi_xds.app.meters import Meters
 from smi_xds.app.pulse import Latest, Pulse
 from smi_xds.identity.ca import Leaf
@@ -122,10 +122,7 @@ class Pipeline:
         self._tell(mesh.problems)
         if last is None:
             log.info("synced", services=len(mesh.services), workloads=len(mesh.workloads))
-            # What lives now lives long: the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
-            gc.enable()  # `serve` switched it off
+            garbage.settle()
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         """Log which problems came and went."""
