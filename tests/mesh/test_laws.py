@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from hypothesis import given
 
-from smi_xds.mesh.model import Grant, HttpMatch, InboundPort, Mesh, PortRef, Source
-from smi_xds.objects.smi import TrafficTarget
-from smi_xds.values import ProxyId, SpiffeId
+from smi_xds.mesh.model import Grant, HttpMatch, InboundPort, Mesh, MeshSettings, PortRef, Source
+from smi_xds.objects.smi import IdentityBinding, TrafficTarget
+from smi_xds.values import AccessMode, ProxyId, SpiffeId
 from tests.support.mesh import build_mesh
 from tests.support.meshes import World, everywhere_strict, targets, without_targets, worlds
 
@@ -37,7 +37,7 @@ def reached(mesh: Mesh, identity: SpiffeId) -> frozenset[PortRef]:
 def test_a_traffic_target_more_never_removes_an_allow(world: World, more: TrafficTarget) -> None:
     """TrafficTargets are additive, at the destination and in what callers may reach."""
     before, after = build_mesh(*world), build_mesh(*world, more)
-    assert allows(before) <= allows(after)
+    assert everyone(before) <= everyone(after)
     for identity in before.reach:
         assert reached(before, identity) <= reached(after, identity)
     assert before.open == after.open
@@ -53,6 +53,38 @@ def test_without_traffic_targets_nobody_is_allowed(world: World) -> None:
         backends = {b.service for entry in mesh.routes[ref].entries for b in entry.backends}
         ports = [mesh.services[service].port(ref.port) for service in backends]
         assert not any(port.targets for port in ports if port is not None)
+
+
+@given(worlds())
+def test_an_identity_binding_less_never_adds_an_allow(world: World) -> None:
+    """It only says who is meant: without it nobody is."""
+    before = build_mesh(*world)
+    for binding in (it for it in world if isinstance(it, IdentityBinding)):
+        after = build_mesh(*(it for it in world if it is not binding))
+        assert everyone(after) <= everyone(before)
+
+
+def everyone(mesh: Mesh) -> set[tuple[ProxyId, int, SpiffeId, str | None, HttpMatch | None]]:
+    """What is allowed, to one address at a time; None is one that no pod has."""
+    addresses = (None, *(workload.address for workload in mesh.workloads.values()))
+    return {
+        (proxy, number, source.identity, address, condition)
+        for proxy, number, source, condition in allows(mesh)
+        for address in addresses
+        if source.admits(address)
+    }
+
+
+@given(worlds())
+def test_the_shadow_opens_everything_and_judges_as_strict_access_does(world: World) -> None:
+    """Which access mode holds changes no grant; in shadow every service may be called."""
+    strict, shadow = (
+        build_mesh(*everywhere_strict(world), settings=MeshSettings(access=mode))
+        for mode in (AccessMode.STRICT, AccessMode.SHADOW)
+    )
+    assert allows(shadow) == allows(strict)
+    assert shadow.reach == {}
+    assert shadow.open == set(shadow.routes)
 
 
 @given(worlds())

@@ -13,12 +13,13 @@ from typing import TypeAlias, TypeVar
 
 from hypothesis import strategies as st
 
-from smi_xds.objects.kube import Namespace, Pod, Service, ServicePort, Transport
+from smi_xds.objects.kube import Annotations, Namespace, Pod, Service, ServicePort, Transport
 from smi_xds.objects.parse import MeshObject
 from smi_xds.objects.smi import (
     Backend,
     HTTPMatch,
     HTTPRouteGroup,
+    IdentityBinding,
     Rule,
     SplitMatch,
     Subject,
@@ -36,6 +37,7 @@ _T = TypeVar("_T")
 _SPACES = ("east", "west")
 _ACCOUNTS = ("ann", "bob", "cat")
 _SERVICES = ("api", "db", "web")
+_BINDINGS = ("b1", "b2")
 _NUMBERS = (80, 3306, 8080)
 _POOL = 60
 
@@ -56,9 +58,15 @@ class _Dice:
     def some(self, choices: Sequence[_T], least: int, most: int) -> tuple[_T, ...]:
         return tuple(self._random.sample(choices, self._random.randint(least, most)))
 
+    def sidecar(self) -> str:
+        return self.mostly(self.any(("bound", "intercepted")), "proxyless", "none")
+
     def modes(self) -> dict[str, str]:
         modes = ("strict", "permissive", "unreadable")
-        found = {name: self.mostly("", *modes) for name in ("access", "mtls")}
+        found = {
+            "access": self.mostly("", *modes, "shadow"),
+            "mtls": self.mostly("", *modes),
+        }
         return {f"smi-xds.io/{name}": mode for name, mode in found.items() if mode}
 
 
@@ -68,7 +76,7 @@ def _namespace(dice: _Dice) -> Namespace:
 
 def _pod(dice: _Dice) -> Pod:
     number, space = dice.any(range(1, 7)), dice.mostly("east", "west")
-    annotations = dice.modes() | {"smi-xds.io/sidecar": dice.mostly("bound", "proxyless", "none")}
+    annotations = dice.modes() | {"smi-xds.io/sidecar": dice.sidecar()}
     return Pod(
         namespace=space,
         name=f"pod-{number}",
@@ -133,10 +141,27 @@ def _tcp_route(dice: _Dice) -> TCPRoute:
 
 
 def _subject(dice: _Dice) -> Subject:
+    kind = dice.mostly(dice.any(("ServiceAccount", "ServiceAccount", "IdentityBinding")), "Group")
+    names = _BINDINGS if kind == "IdentityBinding" else _ACCOUNTS
     return Subject(
-        kind=dice.mostly("ServiceAccount", "Group"),
-        name=dice.any(_ACCOUNTS),
+        kind=kind,
+        name=dice.mostly(dice.any(names), "gone"),
         namespace=dice.mostly(None, *_SPACES),
+        group=dice.mostly(None, "access.smi-spec.io", "other.org"),
+    )
+
+
+def _binding(dice: _Dice) -> IdentityBinding:
+    space = dice.mostly("east", "west")
+    labels = dice.any((None, None, (("app", dice.any(_SERVICES)),)))
+    ids = dice.any((None, None, (f"spiffe://cluster.local/ns/{space}/sa/{dice.any(_ACCOUNTS)}",)))
+    odd = ((), ("cluster.local/ns/east/sa/ann",), ("spiffe://other.org/ns/east/sa/ann",))
+    return IdentityBinding(
+        namespace=space,
+        name=dice.any(_BINDINGS),
+        match_labels=dice.mostly(labels, (), (("app", "none"),)),
+        spiffe_identities=dice.mostly(ids, *odd),
+        service_account=dice.mostly(None if labels else dice.any((None, *_ACCOUNTS)), "gone"),
     )
 
 
@@ -185,7 +210,7 @@ def _pool(make: Callable[[_Dice], _M]) -> tuple[_M, ...]:
 
 _NAMESPACES, _PODS, _SERVICE_OBJECTS = _pool(_namespace), _pool(_pod), _pool(_service)
 _HTTP_ROUTES, _TCP_ROUTES = _pool(_http_routes), _pool(_tcp_route)
-_TARGETS, _SPLITS = _pool(_target), _pool(_split)
+_TARGETS, _SPLITS, _BINDING_OBJECTS = _pool(_target), _pool(_split), _pool(_binding)
 _ALL: tuple[MeshObject, ...] = (
     *_PODS,
     *_SERVICE_OBJECTS,
@@ -194,6 +219,7 @@ _ALL: tuple[MeshObject, ...] = (
     *_HTTP_ROUTES,
     *_TCP_ROUTES,
     *_NAMESPACES,
+    *_BINDING_OBJECTS,
 )
 
 
@@ -221,6 +247,7 @@ _WORLDS = st.tuples(
     _one_of_each(_SERVICE_OBJECTS, _name),
     _one_of_each(_HTTP_ROUTES, _name),
     _one_of_each(_TCP_ROUTES, _name),
+    _one_of_each(_BINDING_OBJECTS, _name),
     _some(_TARGETS, 2, 5),
     _some(_SPLITS, 0, 3),
     _some(_ALL, 0, 6),
@@ -249,8 +276,13 @@ def without_targets(world: World) -> World:
 def everywhere_strict(world: World) -> World:
     """The same world, in which nobody asks for a permissive mode and all pods have a sidecar."""
     return tuple(
-        replace(it, annotations=(("smi-xds.io/sidecar", "bound"),) if isinstance(it, Pod) else ())
+        replace(it, annotations=_with_sidecar(it) if isinstance(it, Pod) else ())
         if isinstance(it, Pod | Namespace)
         else it
         for it in world
     )
+
+
+def _with_sidecar(pod: Pod) -> Annotations:
+    is_intercepted = ("smi-xds.io/sidecar", "intercepted") in pod.annotations
+    return (("smi-xds.io/sidecar", "intercepted" if is_intercepted else "bound"),)

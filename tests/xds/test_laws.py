@@ -160,8 +160,12 @@ def test_identities_are_always_asked_for(world: World) -> None:
 
 def _check_grpc(cluster: dict[str, Any]) -> None:
     if (tls := cluster.get("transport_socket")) is not None:
-        context = tls["typed_config"]["common_tls_context"]["validation_context"]
-        assert context["match_subject_alt_names"]
+        common = tls["typed_config"]["common_tls_context"]
+        # Tunnels of sidecars name a secret, which was looked at above.
+        if (secret := common.get("validation_context_sds_secret_config")) is not None:
+            assert secret["name"].startswith("peers|")
+        else:
+            assert common["validation_context"]["match_subject_alt_names"]
 
 
 def _check_tcp(listener: dict[str, Any]) -> None:
