@@ -6,6 +6,8 @@ of `deploy/interception/iptables.sh` and an Envoy that runs as the sidecar's use
 """
 
 import asyncio
+import contextlib
+import http.client
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -46,7 +48,7 @@ class InterceptedMesh:
 
     async def serve(self, pod: str, port: int, talk: Talk, *, address: str = "") -> None:
         """Let an application listen in a pod, on all of its addresses unless one is given."""
-        everywhere = "::" if any(":" in it for it in self.pods[pod].addresses) else "0.0.0.0"  # noqa: S104
+        everywhere = "::" if any(":" in it for it in self.pods[pod].addresses) else "0.0.0.0"
         listening = self.pods[pod].listening(address or everywhere, port)
         server = await asyncio.start_server(talk, sock=listening)  # type: ignore[arg-type]
         self.stack.callback(server.close)
@@ -94,11 +96,13 @@ class InterceptedMesh:
             connection.close()
         return Reply(int(answer.first_line[1]), answer.headers, answer.body)
 
-    async def shares(self, source: str, address: str, port: int, count: int) -> Counter[str]:
+    async def shares(
+        self, source: str, address: str, port: int, count: int, path: str = "/"
+    ) -> Counter[str]:
         """Who answered, of that many requests."""
         found: Counter[str] = Counter()
         for _ in range(count):
-            reply = await self.get(source, address, port)
+            reply = await self.get(source, address, port, path)
             found[reply.answered_by or str(reply.status)] += 1
         return found
 
@@ -137,16 +141,17 @@ class InterceptedMesh:
         lines = self.envoys[pod].log.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    async def stats(self, pod: str, prefix: str) -> dict[str, int]:
-        """Counters and gauges of a sidecar whose names begin so."""
-        reader, writer = await self.pods[pod].connect("127.0.0.1", 15000)
-        writer.write(b"GET /stats?format=json HTTP/1.0\r\nhost: admin\r\n\r\n")
-        body = (await reader.read()).partition(b"\r\n\r\n")[2]
-        writer.close()
-        found = json.loads(body)["stats"]
-        return {
-            it["name"]: it["value"] for it in found if it.get("name", "").startswith(prefix)
-        }
+    def stats(self, pod: str, containing: str) -> dict[str, int]:
+        """Counters and gauges of a sidecar whose names have this in them."""
+        admin = http.client.HTTPConnection("127.0.0.1", 15000)
+        admin.sock = self.pods[pod].make_socket("127.0.0.1")
+        admin.sock.setblocking(True)
+        with contextlib.closing(admin):
+            admin.sock.connect(("127.0.0.1", 15000))
+            admin.request("GET", f"/stats?filter={containing}")
+            lines = admin.getresponse().read().decode().splitlines()
+        pairs = (line.rpartition(": ") for line in lines)
+        return {name: int(value) for name, _, value in pairs if value.isdigit()}
 
 
 @asynccontextmanager
@@ -166,7 +171,7 @@ async def intercepted_mesh(
         mesh=parse_mesh(access_mode=access, mtls_mode=mtls),
     )
     # Plaintext xDS is for loopback; here the bridge is as private.
-    config = replace(config, xds_address=Address(HUB[0], 0))
+    config = replace(config, xds_address=Address("::", 0))
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(app.running(config))
         mesh = InterceptedMesh(folder=folder, server=server, stack=stack)
@@ -182,7 +187,8 @@ async def _start_sidecar(mesh: InterceptedMesh, workload: Workload, tmp_path: Pa
     name = workload.proxy.name
     pod = mesh.pods[name]
     pod.redirect()
-    bootstrap = sidecar(workload, server_host=HUB[0], server_port=mesh.server.xds_port)
+    hub = HUB[":" in workload.address]
+    bootstrap = sidecar(workload, server_host=hub, server_port=mesh.server.xds_port)
     mesh.envoys[name] = await mesh.stack.enter_async_context(
         envoy(
             to_json(bootstrap),

@@ -36,7 +36,9 @@ def cannot_intercept() -> str:
     if os.geteuid() != 0:
         return "redirecting needs root"
     missing = [it for it in ("ip", "iptables", "ip6tables", "nsenter") if shutil.which(it) is None]
-    return f"{', '.join(missing)} not installed: apt-get install iptables iproute2" if missing else ""
+    return (
+        f"{', '.join(missing)} not installed: apt-get install iptables iproute2" if missing else ""
+    )
 
 
 def need_interception() -> None:
@@ -151,8 +153,8 @@ class Namespace:
 
     def _wait_for_namespace(self) -> None:
         # unshare() happens after the process began: until then it is in ours.
-        ours = os.readlink("/proc/self/ns/net")
-        while os.readlink(f"/proc/{self._holder.pid}/ns/net") == ours:
+        ours, theirs = (Path(f"/proc/{pid}/ns/net") for pid in ("self", self._holder.pid))
+        while ours.readlink() == theirs.readlink():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._holder.wait(0.005)
                 raise AssertionError("the namespace ended at once")
