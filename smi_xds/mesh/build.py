@@ -27,6 +27,7 @@ from smi_xds.mesh.proxyless import proxyless_problems
 from smi_xds.mesh.reach import Claims, Reach, bound_ports, claims, with_callers
 from smi_xds.mesh.services import build_service
 from smi_xds.mesh.traffic import Traffic, build_traffic, foreign_root
+from smi_xds.mesh.udp import split_to, with_roots
 from smi_xds.mesh.workloads import (
     Backing,
     Served,
@@ -71,10 +72,11 @@ class MeshBuilder:
             served=self._served,
             matches=self._matches,
         )
-        self._workloads = graph.each(self._served, self._grant)
         self._traffic = graph.each(self._services, self._build_traffic)
         self._routed = graph.groups(self._traffic, _routed)
         self._routes = graph.each(self._routed, self._build_routes)
+        self._udp_roots = graph.groups(self._routes, split_to)
+        self._workloads = graph.each(self._served, self._grant)
         self._open = graph.groups(self._routes, _is_open)
         self._reach = graph.groups(self._routes, _callers)
         claims = graph.each(self._services, self._claims)
@@ -165,7 +167,10 @@ class MeshBuilder:
 
     def _grant(self, proxy: ProxyId) -> Workload | None:
         workload = self._served[proxy].workload
-        return with_grants(workload, self._access.of_workload(workload)) if workload else None
+        if workload is None:
+            return None
+        granted = with_grants(workload, self._access.of_workload(workload))
+        return with_roots(granted, self._udp_roots.get)
 
     def _build_traffic(self, ref: ServiceRef) -> Traffic:
         splits = self._splits.get(ref) or ()

@@ -239,7 +239,7 @@ class InboundPort:
 class UdpPort:
     """A UDP port that a workload serves: its own (target) port, and the grants that apply to it.
 
-    Callers ask for one of `services`: which of its own ports is meant, the workload knows.
+    Callers ask for one of `services` (its own, and roots of splits): which port that is, it knows.
     """
 
     number: int

@@ -5,10 +5,18 @@ sidecar has nobody at the other end: datagrams reach it as they are, and only wh
 all endpoints behind a service port, because a caller sends them in one way alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from smi_xds.mesh.model import PortRef, PortRoutes, Protocol, Service, Target, UdpPort
+from smi_xds.mesh.model import (
+    PortRef,
+    PortRoutes,
+    Protocol,
+    Service,
+    Target,
+    UdpPort,
+    Workload,
+)
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef, ServiceRef
 
@@ -22,6 +30,37 @@ def udp_ports(served: Iterable[tuple[PortRef, int]]) -> tuple[UdpPort, ...]:
         UdpPort(number=number, services=tuple(sorted(refs)))
         for number, refs in sorted(found.items())
     )
+
+
+def split_to(routes: PortRoutes) -> tuple[PortRef, ...]:
+    """The UDP ports of other services that get a share of a service's datagrams."""
+    if not routes.ref.udp:
+        return ()
+    names = {backend.service for entry in routes.entries for backend in entry.backends}
+    return tuple(
+        PortRef(name, routes.port, udp=True) for name in sorted(names) if name != routes.service
+    )
+
+
+def with_roots(
+    workload: Workload, roots: Callable[[PortRef], Iterable[PortRef] | None]
+) -> Workload:
+    """The workload, asked for splits as well: `roots` are those that send to a port of a service.
+
+    Callers of a split ask for its root, whichever backend they are sent to.
+    """
+    ports = tuple(
+        replace(
+            port,
+            services=tuple(
+                sorted(
+                    {*port.services, *(root for ref in port.services for root in roots(ref) or ())}
+                )
+            ),
+        )
+        for port in workload.udp_ports
+    )
+    return workload if ports == workload.udp_ports else replace(workload, udp_ports=ports)
 
 
 def as_carried(routes: PortRoutes, services: Mapping[ServiceRef, Service]) -> PortRoutes:

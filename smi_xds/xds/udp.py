@@ -50,6 +50,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as HttpRbac
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import RbacPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -93,6 +94,7 @@ from smi_xds.xds.resources import (
     SECRET,
     Need,
     Resource,
+    content_version,
 )
 from smi_xds.xds.secrets import downstream_tls, upstream_tls
 
@@ -126,9 +128,8 @@ def udp_resources(
     for ref, port, outside in local:
         yield outbound_udp_listener(workload, ref, port, outside=outside)
     if workload.udp_ports:
-        tunnel = tunnel_routes(workload)
-        yield tunnel
-        yield tunnel_listener(workload, tunnel)
+        yield tunnel_routes(workload)
+        yield tunnel_listener(workload)
     for served in workload.udp_ports:
         yield inbound_udp_cluster(served, workload.app_address)
 
@@ -244,12 +245,10 @@ def _datagrams() -> UdpSocketConfig:
 # ------------------------------------------------------------------ the called side
 
 
-def tunnel_listener(workload: Workload, routes: Resource) -> Resource:
-    """Where datagrams for all UDP ports of a workload arrive; `routes` are its tunnel's."""
-    # Rules in the shadow end nobody's session.
-    rules = routes.version if workload.access is not AccessMode.SHADOW else workload.access
+def tunnel_listener(workload: Workload) -> Resource:
+    """Where datagrams for all UDP ports of a workload arrive."""
     chain = FilterChain(
-        name=f"{names.TUNNEL}|{rules}",
+        name=f"{names.TUNNEL}|{_version(workload)}",
         transport_socket=transport_socket("tls", downstream_tls()),
         filters=[_tunnel_manager(workload)],
     )
@@ -316,11 +315,7 @@ def inbound_udp_cluster(port: UdpPort, app_address: str) -> Resource:
 
 
 def _route(workload: Workload, port: UdpPort, ref: PortRef) -> Route:
-    rules = {}
-    if workload.access is not AccessMode.PERMISSIVE:
-        # What a TrafficTarget says of requests is not about datagrams.
-        grants = tuple(replace(grant, http=None) for grant in port.grants)
-        rules[FILTER] = pack(http_rules(grants, workload.access))
+    rules = _rules(workload, port)
     return Route(
         name=str(ref),
         match=RouteMatch(
@@ -339,5 +334,21 @@ def _route(workload: Workload, port: UdpPort, ref: PortRef) -> Route:
                 )
             ],
         ),
-        typed_per_filter_config=rules,
+        typed_per_filter_config={} if rules is None else {FILTER: pack(rules)},
     )
+
+
+def _rules(workload: Workload, port: UdpPort) -> RbacPerRoute | None:
+    if workload.access is AccessMode.PERMISSIVE:
+        return None
+    # What a TrafficTarget says of requests is not about datagrams.
+    grants = tuple(replace(grant, http=None) for grant in port.grants)
+    return http_rules(grants, workload.access)
+
+
+def _version(workload: Workload) -> str:
+    """Another one whenever somebody may have lost a right."""
+    if workload.access is not AccessMode.STRICT:
+        return workload.access
+    rules = ((port.number, _rules(workload, port)) for port in workload.udp_ports)
+    return content_version(b"".join(b"%d " % port + encode(it) for port, it in rules if it))
