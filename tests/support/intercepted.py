@@ -20,7 +20,7 @@ import yaml
 from smi_xds import app
 from smi_xds.config import Address, parse_mesh, parse_serve
 from smi_xds.demo import http1
-from smi_xds.mesh.model import Workload
+from smi_xds.mesh.model import Sidecar, Workload
 from smi_xds.values import ProxyId
 from smi_xds.xds.bootstrap import sidecar
 from smi_xds.xds.dump import to_json
@@ -186,7 +186,8 @@ async def intercepted_mesh(
 async def _start_sidecar(mesh: InterceptedMesh, workload: Workload, tmp_path: Path) -> None:
     name = workload.proxy.name
     pod = mesh.pods[name]
-    pod.redirect()
+    if workload.sidecar is Sidecar.INTERCEPTED:
+        pod.redirect()
     hub = HUB[":" in workload.address]
     bootstrap = sidecar(workload, server_host=hub, server_port=mesh.server.xds_port)
     mesh.envoys[name] = await mesh.stack.enter_async_context(
