@@ -81,8 +81,8 @@ def explain(files: tuple[Path, ...], server: str | None, output: str, **options:
       request        method, path, routed_path, judged_path, redirect, host, headers
       split          name, group, match: the TrafficSplit that decides; empty for none
       branches[]     service, weight, share (percent), verdict, destinations[]
-      destinations[] identity, port, protocol, access, mtls, workloads, ready, verdict, why,
-                     shadow, allowed_by[] (target, rule, match, port_rule),
+      destinations[] identity, port, protocol, access, mtls, workloads, ready, share,
+                     verdict, why, shadow, allowed_by[] (target, rule, match, port_rule),
                      nearest[] (target, reasons[], rule, match)
       passed_splits[] name, why
       notes[]        what else to know

@@ -89,10 +89,15 @@ def _routed(mesh: Mesh, asked: Asked, port: ServicePort, answer: Explanation) ->
     entry, match = _entry(routes, asked)
     branches = _branches(mesh, asked, port, entry)
     verdict = _together(branch.verdict for branch in branches if branch.weight)
+    why = _why(verdict, entry, branches)
+    if verdict is not Verdict.DENIED and not _has_right(routes, asked):
+        # It is not told whether anybody is there.
+        verdict = Verdict.DENIED
+        why = "It may call nothing behind it, so its own sidecar answers 403."
     return replace(
         answer,
         verdict=verdict,
-        why=_why(verdict, entry, branches),
+        why=why,
         split=split_named(mesh, service, entry.split, match),
         branches=branches,
         passed_splits=() if _is_plain(asked) else passed_splits(mesh, routes, entry, asked.request),
@@ -118,6 +123,11 @@ def _is_plain(asked: Asked) -> bool:
     return asked.identity is None or bool(asked.question.pod)
 
 
+def _has_right(routes: PortRoutes, asked: Asked) -> bool:
+    """Whether its sidecar has the way at all: who may call nothing behind it gets a 403 there."""
+    return _is_plain(asked) or routes.callers is None or asked.identity in routes.callers
+
+
 def _entry(routes: PortRoutes, asked: Asked) -> tuple[RouteEntry, HttpMatch | None]:
     """The first that takes it, and the match by which it does."""
     for entry in routes.entries:
@@ -136,12 +146,16 @@ def _branches(mesh: Mesh, asked: Asked, port: ServicePort, entry: RouteEntry) ->
     for backend in entry.backends:
         target = port if asked.question.pod else _port_of(mesh.services.get(backend.service), port)
         found = () if target is None else judge(mesh, asked, backend.service, target)
+        share = 100 * backend.weight / total
+        ready = sum(destination.ready for destination in found)
         branch = Branch(
             service=str(backend.service),
             weight=backend.weight,
-            share=round(100 * backend.weight / total, 2),
-            verdict=_together(destination.verdict for destination in found),
-            destinations=found,
+            share=round(share, 2),
+            verdict=_together(it.verdict for it in found if it.ready or not ready),
+            destinations=tuple(
+                replace(it, share=round(share * it.ready / (ready or 1), 2)) for it in found
+            ),
         )
         branches.append(branch)
     return tuple(branches)
@@ -164,7 +178,7 @@ def _why(verdict: Verdict, entry: RouteEntry, branches: tuple[Branch, ...]) -> s
     if verdict is Verdict.NOWHERE:
         if entry.split and not any(branch.weight for branch in branches):
             return f"No backend of TrafficSplit {entry.split} has a weight: 503."
-        return "Nothing is behind it: 503."
+        return " ".join(sorted(whys)) or "Nothing is behind it: 503."
     if len(whys) == 1:
         return whys.pop()
     if verdict is Verdict.PARTLY:

@@ -4,7 +4,16 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from smi_xds.mesh.explain_values import Kind, Question
-from smi_xds.mesh.model import Grant, Mesh, Protocol, Service, ServicePort, Target, Workload
+from smi_xds.mesh.model import (
+    Grant,
+    Mesh,
+    PortRef,
+    Protocol,
+    Service,
+    ServicePort,
+    Target,
+    Workload,
+)
 from smi_xds.problems import AskError
 from smi_xds.values import ServiceAccountRef, ServiceRef, SpiffeId
 
@@ -69,13 +78,13 @@ def behind(
     workloads: Iterable[Workload], service: ServiceRef, port: ServicePort, target: Target
 ) -> Iterator[tuple[Workload, Protocol, tuple[Grant, ...]]]:
     """Those of these workloads that are this target of a service port, with what holds there."""
+    ref = PortRef(service, port.number, udp=True)
     for workload in workloads:
         if (workload.access, workload.mtls) != (target.access, target.mtls):
             continue
         if port.protocol is Protocol.UDP:
             for udp in workload.udp_ports:
-                named = {ref.service for ref in udp.services}
-                if udp.number == target.port and service in named:
+                if udp.number == target.port and ref in udp.services:
                     yield workload, Protocol.UDP, udp.grants
             continue
         for own in workload.ports:
@@ -85,11 +94,8 @@ def behind(
 
 
 def _accounts(mesh: Mesh) -> set[ServiceAccountRef]:
-    found = {
-        account
-        for workload in mesh.workloads.values()
-        if (account := workload.identity.service_account) is not None
-    }
+    named = {workload.identity.service_account for workload in mesh.workloads.values()}
+    found = {account for account in named if account is not None}
     if mesh.objects is not None:
         found |= {*mesh.objects.accounts, *mesh.objects.pods_of}
     return found

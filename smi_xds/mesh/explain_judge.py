@@ -51,16 +51,13 @@ def judge(
         for workload, protocol, grants in behind(workloads, service, port, target):
             group = _Group(target=target, protocol=protocol, grants=grants)
             groups.setdefault(group, []).append(workload)
+        if not groups:
+            found.append(_closed(port, target))
         found += [_judged(mesh, asked, group, members, port) for group, members in groups.items()]
     return tuple(found)
 
 
 def _outside(port: ServicePort, target: Target) -> Destination:
-    ready = [
-        it
-        for it in port.endpoints
-        if (it.identity, it.port, it.state) == (None, target.port, EndpointState.READY)
-    ]
     return Destination(
         identity="",
         port=target.port,
@@ -68,10 +65,32 @@ def _outside(port: ServicePort, target: Target) -> Destination:
         access="",
         mtls="",
         workloads=(),
-        ready=len(ready),
+        ready=_ready(port, target),
+        share=0.0,
         verdict=Verdict.ALLOWED,
         why="It has no sidecar: it is called in plaintext, and nobody judges who calls.",
     )
+
+
+def _closed(port: ServicePort, target: Target) -> Destination:
+    """Pods that are there for their service, and not (or no longer) for the mesh."""
+    return Destination(
+        identity=str(target.identity),
+        port=target.port,
+        protocol=port.protocol,
+        access=str(target.access),
+        mtls=str(target.mtls),
+        workloads=(),
+        ready=_ready(port, target),
+        share=0.0,
+        verdict=Verdict.NOWHERE,
+        why=f"No workload serves port {target.port} there, which fails (503).",
+    )
+
+
+def _ready(port: ServicePort, target: Target) -> int:
+    wanted = (target.identity, target.port, EndpointState.READY)
+    return sum((it.identity, it.port, it.state) == wanted for it in port.endpoints)
 
 
 def _judged(
@@ -105,6 +124,7 @@ def _judged(
             (it.port, it.state) == (target.port, EndpointState.READY) and it.address in addresses
             for it in port.endpoints
         ),
+        share=0.0,
         verdict=verdict,
         why=why,
         shadow=by_policy[0] if access is AccessMode.SHADOW else "",
@@ -116,6 +136,8 @@ def _judged(
 def _verdict(
     seen: Seen, access: AccessMode, mtls: Mode, by_policy: tuple[Verdict, str]
 ) -> tuple[Verdict, str]:
+    if seen.protocol.is_http and seen.request is None:
+        return Verdict.DENIED, f"The workload speaks {seen.protocol} there: requests alone."
     if seen.identity is None and mtls is Mode.STRICT:
         return Verdict.DENIED, "It takes mTLS alone, and a caller outside the mesh has none."
     if access is AccessMode.STRICT:
@@ -162,10 +184,11 @@ def _admissions(mesh: Mesh, group: _Group, seen: Seen) -> Iterator[Admission]:
     for grant in group.grants:
         if not any(seen.admits(source, mesh) for source in grant.sources):
             continue
-        if group.protocol.is_http and grant.http is not None:
-            request = seen.request
-            if request is None:
-                continue
-            if all(fails(match, request, request.judged_path) for match in grant.http):
-                continue
-        yield admission(mesh, grant.target, seen)
+        if not group.protocol.is_http or _is_listed(grant, seen.request):
+            yield admission(mesh, grant.target, seen)
+
+
+def _is_listed(grant: Grant, request: Request | None) -> bool:
+    if grant.http is None or request is None:
+        return True
+    return not all(fails(match, request, request.judged_path) for match in grant.http)

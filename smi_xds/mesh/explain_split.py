@@ -16,11 +16,10 @@ from smi_xds.values import ObjectRef, ServiceRef
 def split_named(mesh: Mesh, root: ServiceRef, name: str, match: HttpMatch | None) -> Split:
     """The split that decides, with the name of the match by which it does."""
     split = _splits(mesh, root).get(name)
-    if split is not None and match is not None:
-        for group, found, each in _matches(mesh, split):
-            if each == match:
-                return Split(name=name, group=group, match=found)
-    return Split(name=name)
+    if split is None or match is None:
+        return Split(name=name)
+    group, found = next((group, it) for group, it, each in _matches(mesh, split) if each == match)
+    return Split(name=name, group=group, match=found)
 
 
 def passed_splits(

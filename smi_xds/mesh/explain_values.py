@@ -125,7 +125,8 @@ class Destination:
     """Workloads that are judged alike, on their own (target) port.
 
     `identity` is empty outside the mesh, where nobody judges. With `access: shadow` everything is
-    let in, and `shadow` says what strict access would have said. `ready` counts endpoints.
+    let in, and `shadow` says what strict access would have said. `ready` counts endpoints, `share`
+    is what gets there now, in percent of everything.
     """
 
     identity: str
@@ -135,6 +136,7 @@ class Destination:
     mtls: str
     workloads: tuple[str, ...]
     ready: int
+    share: float
     verdict: Verdict
     why: str
     shadow: str = ""
@@ -144,7 +146,10 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """One backend, and its share of the traffic in percent."""
+    """One backend, and its share of the traffic in percent.
+
+    The verdict is that of its ready endpoints, of all where none is ready.
+    """
 
     service: str
     weight: int

@@ -712,6 +712,8 @@ def test_without_objects_there_are_no_names() -> None:
     assert allowed.why == "TrafficTarget shop/t allows it."
     assert allowed.split.name == "shop/s"
     assert denied.verdict is Verdict.DENIED
+    with pytest.raises(AskError, match="there is no ServiceAccount shop/wob"):
+        ask(bare, "shop/wob")
 
 
 def test_an_explanation_is_complete_json() -> None:
@@ -735,3 +737,132 @@ def test_a_question_may_be_put_without_words() -> None:
     )
 
     assert explain(world(*ALLOWED), question).verdict is Verdict.ALLOWED
+
+
+# ------------------------------------------------------------------ ports of every kind
+
+
+def test_one_pod_of_a_headless_service_may_be_meant() -> None:
+    """By its own name: splits have no say there."""
+    mesh = world(
+        SIDECARS[0],
+        replace(
+            mk_pod("db-0", "10.0.0.2", account="db", app="db"), hostname="db-0", subdomain="db"
+        ),
+        replace(
+            mk_pod("db-1", "10.0.0.3", account="db", app="db"), hostname="db-1", subdomain="db"
+        ),
+        replace(mk_service("db"), headless=True),
+        ROUTES,
+        mk_target("t", ["web"], "db", http("api")),
+        mk_split("s", "db", {"db": 0}),
+    )
+
+    answer = ask(mesh, to="shop/db/db-1:80", path="/items")
+
+    assert answer.verdict is Verdict.ALLOWED
+    assert (answer.split.name, answer.passed_splits) == ("", ())
+    (there,) = answer.branches[0].destinations
+    assert there.ready == 1
+    with pytest.raises(AskError, match="those are db-0, db-1"):
+        ask(mesh, to="shop/db/db-9:80")
+
+
+UDP_WORLD = (
+    *SIDECARS,
+    mk_service(
+        "api",
+        mk_port(52, "udp", transport=Transport.UDP),
+        mk_port(53, "dns", transport=Transport.UDP),
+    ),
+)
+
+
+def test_datagrams_are_judged_by_udp_routes() -> None:
+    """The rule that lists the port is named."""
+    mesh = world(*UDP_WORLD, mk_udp_route("dns", 53), mk_target("t", ["web"], "api", udp("dns")))
+
+    answer = ask(mesh, to="shop/api:53", kind="udp")
+
+    assert answer.verdict is Verdict.ALLOWED
+    assert answer.why == "TrafficTarget shop/t allows it by UDPRoute dns."
+
+
+def test_datagrams_need_a_udp_route_with_their_port() -> None:
+    """What allows all of TCP allows none of them."""
+    mesh = world(
+        *UDP_WORLD,
+        mk_tcp_route("all"),
+        mk_udp_route("other", 54),
+        mk_target("t", ["web"], "api", tcp("all")),
+        mk_target("u", ["web"], "api", udp("other")),
+        mk_target("nobody", ["web"], None, udp("other")),
+    )
+
+    answer = ask(mesh, to="shop/api:53")
+
+    assert answer.verdict is Verdict.DENIED
+    misses = {miss.target: miss.reasons for miss in answer.branches[0].destinations[0].nearest}
+    assert misses["shop/t"] == ("it has no UDPRoute, and nothing else admits datagrams",)
+    assert misses["shop/u"] == ("the target port 53 is not listed by UDPRoute other (54)",)
+
+
+def test_services_that_disagree_about_a_port_are_judged_by_the_first() -> None:
+    """Its sidecar takes requests there, whatever the other service says."""
+    mesh = world(
+        *SIDECARS,
+        mk_service("api", mk_port(80, "http-a")),
+        mk_service("tcp", mk_port(80, "tcp-a"), app="api"),
+        mk_tcp_route("all"),
+        mk_target("t", ["web"], "api", tcp("all")),
+    )
+
+    answer = ask(mesh, to="shop/tcp:80")
+
+    assert answer.verdict is Verdict.DENIED
+    assert answer.why == "The workload speaks http there: requests alone."
+
+
+def test_who_may_call_nothing_is_not_told_whether_anybody_is_there() -> None:
+    """Its own sidecar answers 403, where others get a 503."""
+    mesh = world(
+        *ALLOWED, mk_pod("thief", "10.0.0.9"), mk_service("gone"), mk_split("s", "api", {"gone": 1})
+    )
+    nowhere = replace(
+        mesh,
+        routes={ref: replace(routes, callers=()) for ref, routes in mesh.routes.items()},
+    )
+
+    assert ask(mesh, "shop/thief").verdict is Verdict.NOWHERE
+    answer = ask(nowhere, "shop/thief")
+    assert answer.verdict is Verdict.DENIED
+    assert answer.why == "It may call nothing behind it, so its own sidecar answers 403."
+
+
+def test_modes_may_differ_between_pods_of_one_account() -> None:
+    """Each is judged by its own."""
+    mesh = world(
+        *BASE,
+        mk_pod("api-2", "10.0.0.3", account="api", app="api", mtls="permissive"),
+        mk_pod("api-3", "10.0.0.4", account="api", app="other"),
+    )
+
+    found = ask(mesh).branches[0].destinations
+
+    assert [(it.mtls, it.workloads) for it in found] == [
+        ("permissive", ("shop/api-2",)),
+        ("strict", ("shop/api",)),
+    ]
+
+
+def test_a_port_that_no_workload_serves_leads_nowhere() -> None:
+    """Its sidecar would have to listen there, and does not."""
+    mesh = world(*ALLOWED)
+    empty = replace(mesh, workloads={})
+
+    answer = ask(empty)
+
+    assert (answer.verdict, answer.why) == (
+        Verdict.NOWHERE,
+        "No workload serves port 80 there, which fails (503).",
+    )

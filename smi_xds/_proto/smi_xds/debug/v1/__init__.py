@@ -368,21 +368,26 @@ class ExplanationDestination(betterproto2.Message):
     How many endpoints are ready.
     """
 
-    verdict: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    share: "float" = betterproto2.field(8, betterproto2.TYPE_DOUBLE)
+    """
+    What gets there now, in percent of everything.
+    """
 
-    why: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    verdict: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
 
-    shadow: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    why: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+
+    shadow: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
     """
     With access in shadow mode: what strict access would have said.
     """
 
     allowed_by: "list[ExplanationAdmission]" = betterproto2.field(
-        11, betterproto2.TYPE_MESSAGE, repeated=True
+        12, betterproto2.TYPE_MESSAGE, repeated=True
     )
 
     nearest: "list[ExplanationMiss]" = betterproto2.field(
-        12, betterproto2.TYPE_MESSAGE, repeated=True
+        13, betterproto2.TYPE_MESSAGE, repeated=True
     )
 
 
