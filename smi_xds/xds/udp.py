@@ -21,6 +21,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
+    SocketOption,
     TrafficDirection,
     UdpSocketConfig,
 )
@@ -108,6 +109,10 @@ _FORGOTTEN = 2 * SESSION_IDLE
 # Envoy drops datagrams over 1,500 bytes unless told; this is the longest that UDP can carry.
 _LONGEST_DATAGRAM = 65_535
 
+# Linux queues 208 kB of datagrams for a socket unless asked for more, which is some 20 of 8 kB:
+# bursts are lost before Envoy sees them. It grants up to net.core.rmem_max.
+_RECEIVE_BUFFER = SocketOption(description="SO_RCVBUF", level=1, name=8, int_value=4 * 1024 * 1024)
+
 # What may wait until the stream is open: without a buffer the first datagrams of each session
 # would be lost.
 _WAITING_BYTES, _WAITING_DATAGRAMS = 256 * 1024, 1024
@@ -160,6 +165,7 @@ def outbound_udp_listener(
         enable_reuse_port=False,
         traffic_direction=TrafficDirection.OUTBOUND,
         udp_listener_config=UdpListenerConfig(downstream_socket_config=_datagrams()),
+        socket_options=[_RECEIVE_BUFFER],
         listener_filters=[
             ListenerFilter(name="envoy.filters.udp_listener.udp_proxy", typed_config=pack(proxy))
         ],

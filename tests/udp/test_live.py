@@ -168,6 +168,7 @@ async def test_a_destination_judges_for_itself(tmp_path: Path) -> None:
             assert await session.ask(b"?", patience=SILENCE) == b""
 
         assert await stat(mesh, "test/two", "http.tunnel.rbac.denied") == 1
+        assert await stat(mesh, CALLER, "sess_tunnel_failure") == 1
 
         def logged() -> list[dict[str, object]]:
             return mesh.access_log("test/two", "inbound")
