@@ -57,8 +57,9 @@ def test_an_http_route_group_admits_its_matches_on_http_ports_alone() -> None:
 
 def test_omitted_matches_mean_all_matches() -> None:
     """A rule without `matches` stands for every match of the group."""
-    mesh = build(ROUTES, mk_target("t", ["client"], "server", http("web")))
-    assert [g.http for g in grants(mesh)] == [(API, METRICS)]
+    for rule in (http("web"), Rule(kind="HTTPRouteGroup", name="web", matches=())):
+        mesh = build(ROUTES, mk_target("t", ["client"], "server", rule))
+        assert [g.http for g in grants(mesh)] == [(API, METRICS)]
 
 
 def test_a_tcp_route_alone_admits_connections_and_requests_on_its_ports() -> None:
@@ -277,6 +278,7 @@ def test_a_grant_admits_by_protocol() -> None:
     assert admitted == [p for p in Protocol if p is not Protocol.UDP]
     nothing = Grant(target="t", sources=sources, ports=None, http=(), tcp=False, l7=True)
     assert not any(nothing.admits(1, p) for p in Protocol)
-    for ports, admitted in [((1,), [1]), (None, [1, 2])]:
-        datagrams = replace(nothing, udp=ports)
-        assert [port for port in (1, 2) if datagrams.admits(port, Protocol.UDP)] == admitted
+    listed: tuple[int, ...] | None
+    for listed, numbers in [((1,), [1]), (None, [1, 2])]:
+        datagrams = replace(nothing, udp=listed)
+        assert [port for port in (1, 2) if datagrams.admits(port, Protocol.UDP)] == numbers

@@ -1,5 +1,9 @@
 """Our annotations: a pod's own over its namespace's over the mesh's settings."""
 
+from itertools import product
+
+import pytest
+
 from smi_xds.mesh.annotations import PodSettings, pod_settings
 from smi_xds.mesh.model import MeshSettings, Sidecar
 from smi_xds.problems import ProblemCode
@@ -33,6 +37,30 @@ def test_a_namespace_gives_the_defaults_of_its_pods() -> None:
     )
     own, _ = pod_settings(mk_pod("p", sidecar="none", access="strict"), namespace, STRICT)
     assert (own.sidecar, own.access, own.mtls) == (Sidecar.NONE, AccessMode.STRICT, Mode.PERMISSIVE)
+
+
+@pytest.mark.parametrize(
+    "mesh, namespace, pod",
+    list(product(AccessMode, (None, *AccessMode), (None, *AccessMode))),
+)
+def test_the_nearest_word_on_access_counts(
+    mesh: AccessMode, namespace: AccessMode | None, pod: AccessMode | None
+) -> None:
+    """Strict, shadow and permissive alike: the pod's, else its namespace's, else the mesh's."""
+    found, problems = pod_settings(
+        mk_pod("p", access=pod or ""),
+        mk_namespace(**({"access": namespace} if namespace else {})),
+        MeshSettings(access=mesh),
+    )
+    assert found.access is (pod or namespace or mesh)
+    assert (found.mtls, problems) == (Mode.STRICT, ())
+
+
+def test_mtls_has_no_shadow() -> None:
+    """Who has no certificate cannot be judged by it: mTLS is strict or permissive."""
+    found, problems = pod_settings(mk_pod("p", mtls="shadow"), None, STRICT)
+    assert found.mtls is Mode.STRICT
+    assert [problem.code for problem in problems] == [ProblemCode.INVALID_ANNOTATION]
 
 
 def test_the_address_of_the_application_is_an_address_in_its_short_form() -> None:

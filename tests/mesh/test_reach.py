@@ -62,6 +62,13 @@ def test_permissive_access_lets_anyone_call() -> None:
     assert mesh.open == {ref("web"), ref("web", 5432)}
 
 
+def test_shadow_access_lets_anyone_call() -> None:
+    """Nothing is denied there, so nobody is told that it would be by their own sidecar."""
+    mesh = build(mk_target("t", ["client"], "web", tcp("all")), access=AccessMode.SHADOW)
+    assert mesh.open == {ref("web"), ref("web", 5432)}
+    assert mesh.reach == {}
+
+
 def test_what_is_outside_the_mesh_may_be_called_by_anyone() -> None:
     """Nobody enforces anything there."""
     mesh = build(mk_pod("old", "10.0.0.3", app="old", sidecar=""), mk_service("old"))
