@@ -19,27 +19,34 @@ from smi_xds.xds.proxyless import (
     grpc_listeners,
     grpc_routes,
 )
-from smi_xds.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, ResourceSet
+from smi_xds.xds.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    Layer,
+    Resource,
+    ResourceSet,
+    as_layer,
+)
 from smi_xds.xds.routes import HostFragment, called_by, outbound_host
-
-Layer = Mapping[str, Resource]
 
 
 class GrpcSets:
     """Translates round after round; holds nothing but memos."""
 
-    def __init__(self, shared_host: Callable[[PortRef, PortRoutes], HostFragment]) -> None:
+    def __init__(self, shared_host: Callable[[PortRef], HostFragment]) -> None:
         self._shared_host = shared_host
         """The virtual host that sidecars get."""
         self._judged: Memo[PortRef, ..., PortRoutes] = Memo(as_judged)
         self._listeners: Memo[PortRef, ..., tuple[Resource, ...]] = Memo(grpc_listeners)
-        self._host: Memo[PortRef, ..., HostFragment] = Memo(outbound_host)
+        self._host: Memo[PortRef, ..., HostFragment] = Memo(_host)
         self._routes: Memo[PortRef, ..., Resource] = Memo(grpc_routes)
         self._denied: Memo[PortRef, ..., Resource] = Memo(grpc_denied)
         self._cluster: Memo[PortRef, ..., Resource] = Memo(grpc_cluster)
         self._no_cluster: Memo[None, ..., Resource] = Memo(denied_cluster)
         self._no_endpoints: Memo[None, ..., Resource] = Memo(denied_endpoints)
-        self._layer: Memo[tuple[str, SpiffeId | None], ..., Layer] = Memo(by_name)
+        self._layer: Memo[tuple[str, SpiffeId | None], ..., Layer] = Memo(as_layer)
         self._set: Memo[SpiffeId, ..., ResourceSet] = Memo(_resource_set)
 
     def __call__(
@@ -86,9 +93,8 @@ class GrpcSets:
 
     def _route(self, mesh: Mesh, ref: PortRef, judged: PortRoutes) -> Resource:
         if judged is mesh.routes[ref]:
-            return self._routes(ref, ref, self._shared_host(ref, judged))
-        allowed, local = True, False
-        return self._routes(ref, ref, self._host(ref, judged, allowed, local))
+            return self._routes(ref, ref, self._shared_host(ref))
+        return self._routes(ref, ref, self._host(ref, judged))
 
     def _called(self, mesh: Mesh, ref: PortRef) -> Resource:
         service = mesh.services[ref.service]
@@ -96,11 +102,6 @@ class GrpcSets:
         assert port is not None, "routes name ports that exist"
         mtls = is_called_by_mtls(service, ref.port)
         return self._cluster(ref, ref, port.identities if mtls else (), mtls)
-
-
-def by_name(resources: tuple[Resource, ...]) -> Layer:
-    """A layer of a ResourceSet."""
-    return MappingProxyType({resource.name: resource for resource in resources})
 
 
 def _resource_set(
@@ -116,3 +117,7 @@ def _resource_set(
             }
         )
     )
+
+
+def _host(routes: PortRoutes) -> HostFragment:
+    return outbound_host(routes, allowed=True, local=False)

@@ -63,10 +63,7 @@ def virtual_outbound(workload: Workload) -> Resource:
 
 
 def outbound_listener(
-    destination: Destination,
-    ref: PortRef,
-    protocol: Protocol,
-    allowed: bool,  # noqa: FBT001 - memoised by position
+    destination: Destination, ref: PortRef, protocol: Protocol, *, allowed: bool
 ) -> Resource:
     """The listener of a service port's address, or of one pod's of a headless service.
 

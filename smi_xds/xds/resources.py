@@ -7,7 +7,7 @@ bytes, so it is the same on every replica and after a restart.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import xxhash
 
@@ -61,6 +61,26 @@ class Resource:
         """Wrap encoded bytes, versioned by their content."""
         version = content_version(body)
         return cls(name=name, type=type_, version=version, body=body, needs=frozenset(needs))
+
+
+Layer: TypeAlias = Mapping[str, Resource]
+"""Resources of one type by name, shared by many sets."""
+
+Layers: TypeAlias = Mapping[TypeUrl, Layer]
+"""A layer of each of some types."""
+
+
+def as_layer(resources: Iterable[Resource]) -> Layer:
+    """Resources of one type as a layer."""
+    return MappingProxyType({resource.name: resource for resource in resources})
+
+
+def by_type(*resources: Resource) -> Layers:
+    """Clusters, listeners and routes, in a layer each."""
+    found: dict[TypeUrl, dict[str, Resource]] = {CLUSTER: {}, LISTENER: {}, ROUTES: {}}
+    for resource in resources:
+        found[resource.type][resource.name] = resource
+    return MappingProxyType({type_: MappingProxyType(layer) for type_, layer in found.items()})
 
 
 _NONE: Final[Mapping[str, Resource]] = MappingProxyType({})

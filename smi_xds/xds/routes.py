@@ -45,7 +45,7 @@ class HostFragment:
     clusters: frozenset[Need]
 
 
-def outbound_host(routes: PortRoutes, allowed: bool, local: bool) -> HostFragment:  # noqa: FBT001 - memoised by position
+def outbound_host(routes: PortRoutes, *, allowed: bool, local: bool) -> HostFragment:
     """The virtual host of a service port, as someone with a right to it (or without) gets it."""
     domains = names.domains(routes.ref, default_port=routes.default_port, local=local)
     host, needs = _host(routes, domains, allowed=allowed)
@@ -53,7 +53,7 @@ def outbound_host(routes: PortRoutes, allowed: bool, local: bool) -> HostFragmen
     return HostFragment(body=body, clusters=needs)
 
 
-def service_routes(routes: PortRoutes, allowed: bool) -> Resource:  # noqa: FBT001 - memoised by position
+def service_routes(routes: PortRoutes, *, allowed: bool) -> Resource:
     """The routes of one service port to an intercepted sidecar: any Host, the address decided."""
     name = names.outbound_routes(routes.ref)
     host, needs = _host(routes, ["*"], allowed=allowed)

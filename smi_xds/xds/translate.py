@@ -1,14 +1,13 @@
 """The mesh in Envoy's words: one ResourceSet per proxy; `grpc_sets` makes those of gRPC clients.
 
-Pure and memoised. What a service is to its callers (cluster, endpoints, expected peers, virtual
-host) is encoded once for the whole mesh and shared; what a workload is to itself (listeners,
-inbound routes and clusters) is a small private layer. A proxy whose parts did not change gets
-the very same ResourceSet object.
+Pure, and incremental as the mesh is (`mesh.passes`). What a service is to its callers is encoded
+once for the whole mesh and shared; what a workload is to itself is a small private layer, the
+same for all sidecars of one kind. A proxy whose parts did not change gets the very same
+ResourceSet object.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
@@ -39,181 +38,166 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 
-from smi_xds.mesh.memo import Memo
 from smi_xds.mesh.model import (
-    Endpoint,
+    Destination,
     Mesh,
     PortRef,
     PortRoutes,
     Service,
-    ServicePort,
     Sidecar,
     Workload,
 )
-from smi_xds.values import ProxyId, SpiffeId
-from smi_xds.xds import names
-from smi_xds.xds.bound import (
-    inbound_listener,
-    outbound_http_listener,
-    outbound_tcp_listener,
-)
-from smi_xds.xds.clusters import inbound_cluster, outbound_cluster
+from smi_xds.mesh.passes import Given, Graph
+from smi_xds.values import ProxyId, ServiceRef, SpiffeId
+from smi_xds.xds.backends import Backends
+from smi_xds.xds.bound_sets import BoundSets, Hosts, bound_resources
 from smi_xds.xds.encode import warm
-from smi_xds.xds.endpoints import EndpointEncoder, Group
-from smi_xds.xds.grpc_sets import GrpcSets, Layer
-from smi_xds.xds.intercepted_sets import InterceptedSets, Layers
+from smi_xds.xds.grpc_sets import GrpcSets
+from smi_xds.xds.intercepted_sets import InterceptedSets, intercepted_resources
+from smi_xds.xds.kinds import Kind, kind_of
+from smi_xds.xds.outbound import Callers
 from smi_xds.xds.resources import (
     CLUSTER,
     ENDPOINTS,
     LISTENER,
     ROUTES,
     SECRET,
+    Layers,
     Resource,
     ResourceSet,
+    as_layer,
+    by_type,
 )
-from smi_xds.xds.routes import (
-    HostFragment,
-    called_by,
-    inbound_routes,
-    outbound_host,
-    outbound_routes,
-)
-from smi_xds.xds.secrets import Credentials, peers_secret, trust_secret
-from smi_xds.xds.udp import (
-    LocalPort,
-    outbound_udp_cluster,
-    tunnel_ends,
-    udp_layers,
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Backend:
-    """What one service port is to its callers."""
-
-    cluster: Resource
-    endpoints: Resource
-    peers: Resource
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Shared:
-    """What every identity of one reach gets."""
-
-    clusters: Layer
-    endpoints: Layer
-    peers: Layer
+from smi_xds.xds.secrets import Credentials, trust_secret
+from smi_xds.xds.udp import udp_resources
 
 
 class Translator:
-    """Translates round after round; holds nothing but memos."""
+    """Translates round after round; holds nothing but tables."""
 
     def __init__(self) -> None:
-        self._endpoints = EndpointEncoder()
-        self._cluster: Memo[str, ..., Resource] = Memo(outbound_cluster)
-        self._udp_cluster: Memo[str, ..., Resource] = Memo(outbound_udp_cluster)
-        self._udp: Memo[ProxyId, ..., Layers] = Memo(udp_layers)
-        self._assignment: Memo[str, ..., Resource] = Memo(self._endpoints)
-        self._peers: Memo[str, ..., Resource] = Memo(peers_secret)
-        self._backend: Memo[PortRef, ..., _Backend] = Memo(_Backend)
-        self._host: Memo[tuple[PortRef, bool, bool], ..., HostFragment] = Memo(outbound_host)
-        self._table: Memo[tuple[SpiffeId, str], ..., Resource] = Memo(outbound_routes)
-        self._scope: Memo[SpiffeId, ..., _Shared] = Memo(_shared)
-        self._private: Memo[ProxyId, ..., Layers] = Memo(_private)
-        self._trust: Memo[None, ..., Resource] = Memo(trust_secret)
-        self._set: Memo[ProxyId, ..., ResourceSet] = Memo(_resource_set)
-        self._grpc = GrpcSets(self._any_host)
-        self._intercepted = InterceptedSets()
-        self._memos: tuple[Memo[object, ..., object], ...] = tuple(
-            memo for memo in vars(self).values() if isinstance(memo, Memo)
+        graph = self._graph = Graph()
+        self._services: Given[ServiceRef, Service] = graph.given()
+        self._workloads: Given[ProxyId, Workload] = graph.given()
+        self._routes: Given[PortRef, PortRoutes] = graph.given()
+        self._ports: Given[PortRef, int] = graph.given()
+        self._destinations: Given[Destination, PortRef] = graph.given()
+        self._leaves: Given[SpiffeId, Resource] = graph.given()
+        self._bundle: Given[str, bytes] = graph.given()
+        self._trust = graph.whole(lambda: trust_secret(self._bundle[""]))
+        self._backends = Backends(
+            graph,
+            services=self._services,
+            routes=self._routes,
+            trust_bundle=lambda: self._bundle[""],
         )
+        self._clients = graph.groups(self._workloads, partial(_identity, (Sidecar.PROXYLESS,)))
+        self._add_sidecars(graph)
+        self._grpc = GrpcSets(lambda ref: self._hosts.allowed(ref, local=False))
+
+    def _add_sidecars(self, graph: Graph) -> None:
+        listening, bound, intercepted = (
+            graph.groups(self._workloads, partial(_identity, kinds))
+            for kinds in (
+                (Sidecar.BOUND, Sidecar.INTERCEPTED),
+                (Sidecar.BOUND,),
+                (Sidecar.INTERCEPTED,),
+            )
+        )
+        hosts_wanted = graph.whole(lambda: bool(bound.mapping() or self._clients.mapping()))
+        any_intercepted = graph.whole(lambda: bool(intercepted.mapping()))
+        self._callers = Callers(
+            graph,
+            identities=listening,
+            routes=self._routes,
+            backends=self._backends,
+            ports=self._ports,
+        )
+        self._hosts = Hosts(graph, self._routes, hosts_wanted)
+        self._bound = BoundSets(
+            graph,
+            identities=bound,
+            hosts=self._hosts,
+            callers=self._callers,
+        )
+        self._intercepted = InterceptedSets(
+            graph,
+            identities=intercepted,
+            routes=self._routes,
+            destinations=self._destinations,
+            callers=self._callers,
+            wanted=any_intercepted,
+        )
+        self._kind = graph.each(self._workloads, self._find_kind)
+        kinds = graph.groups(self._kind, lambda kind: (kind,))
+        self._private = graph.each(kinds, lambda kind: self._own_layers(kind.workload))
+        self._set = graph.each(kinds, self._resource_set)
+        nodes = graph.groups(self._workloads, lambda it: (str(it.proxy),))
+        self._sets = graph.each(nodes, lambda node: self._of(ProxyId.parse(node)))
 
     def __call__(self, mesh: Mesh, *, credentials: Credentials) -> Mapping[str, ResourceSet]:
         """What each proxy gets, by node id (`namespace/name`)."""
-        backends = self._backends(mesh, credentials.trust_bundle)
-        sidecars = {p: w for p, w in mesh.workloads.items() if w.sidecar.listens}
-        identities = {workload.identity for workload in sidecars.values()}
-        outbound = {
-            identity: self._outbound(mesh, identity, backends) for identity in sorted(identities)
+        self._services.set(mesh.services)
+        self._workloads.set(mesh.workloads)
+        self._routes.set({**mesh.routes, **mesh.pods} if mesh.pods else mesh.routes)
+        self._ports.set(mesh.bound_ports)
+        self._destinations.set(mesh.destinations)
+        self._leaves.set(credentials.leaves)
+        self._bundle.set({"": credentials.trust_bundle})
+        self._graph.run()
+        sets = self._sets.mapping()
+        clients = self._clients.mapping()
+        proxyless = self._grpc(mesh, clients, self._backends.endpoints.mapping())
+        if not clients:
+            return sets
+        return dict(sets) | {
+            str(proxy): proxyless[identity]
+            for identity, proxies in clients.items()
+            for proxy in proxies
         }
-        trust = self._trust(None, credentials.trust_bundle)
-        sets = self._proxyless(mesh, backends)
-        intercepted = self._intercepted(
-            mesh,
-            (w for w in sidecars.values() if w.sidecar is Sidecar.INTERCEPTED),
-            {identity: reach for identity, (reach, *_) in outbound.items()},
-        )
-        tables: dict[tuple[SpiffeId, str], Resource] = {}
-        for proxy, workload in sidecars.items():
-            reach, shared, tcp, udp = outbound[workload.identity]
-            leaf = credentials.leaves.get(workload.identity)
-            datagrams = self._udp(proxy, workload, udp)
-            if (layers := intercepted.get(proxy)) is not None:
-                sets[str(proxy)] = self._set(proxy, shared, layers, datagrams, trust, leaf)
-                continue
-            caller = (workload.identity, proxy.namespace)
-            if caller not in tables:  # it reads every service: once for all pods of an identity
-                tables[caller] = self._routes(mesh, caller, reach)
-            private = self._private(proxy, workload, tcp, tables[caller])
-            sets[str(proxy)] = self._set(proxy, shared, private, datagrams, trust, leaf)
-        for memo in self._memos:
-            memo.sweep()
-        self._endpoints.keep({str(ref): None for ref in backends})
-        return sets
 
-    def _proxyless(
-        self, mesh: Mesh, backends: Mapping[PortRef, _Backend]
-    ) -> dict[str, ResourceSet]:
-        clients = [w for w in mesh.workloads.values() if w.sidecar is Sidecar.PROXYLESS]
-        endpoints = {ref: backend.endpoints for ref, backend in backends.items()} if clients else {}
-        sets = self._grpc(mesh, {client.identity for client in clients}, endpoints)
-        return {str(client.proxy): sets[client.identity] for client in clients}
+    def _find_kind(self, proxy: ProxyId) -> Kind | None:
+        workload = self._workloads[proxy]
+        return kind_of(workload) if workload.sidecar.listens else None
 
-    def _any_host(self, ref: PortRef, routes: PortRoutes) -> HostFragment:
-        """The virtual host of a service port as those of other namespaces get it."""
-        allowed, local = True, False
-        return self._host((ref, allowed, local), routes, allowed, local)
+    def _of(self, proxy: ProxyId) -> ResourceSet | None:
+        kind = self._kind.get(proxy)
+        return None if kind is None else self._set[kind]
 
-    def _backends(self, mesh: Mesh, trust_bundle: bytes) -> Mapping[PortRef, _Backend]:
-        found = {}
-        for ref, routes in chain(mesh.routes.items(), mesh.pods.items()):
-            name = names.outbound_cluster(ref)
-            groups, identities = _groups(mesh, ref, routes)
-            found[ref] = self._backend(
-                ref,
-                self._udp_cluster(name, ref, routes.outside)
-                if ref.udp
-                else self._cluster(name, ref, routes.protocol),
-                self._assignment(name, name, groups),
-                self._peers(name, ref, identities, trust_bundle),
+    def _resource_set(self, kind: Kind) -> ResourceSet:
+        identity = kind.workload.identity
+        layers = (self._private[kind], *self._shared_layers(kind.workload))
+        shared, leaf = self._callers.layers, self._leaves.get(identity)
+        own = as_layer([self._trust()] if leaf is None else [self._trust(), leaf])
+        return ResourceSet(
+            MappingProxyType(
+                {
+                    SECRET: (own, *shared(SECRET, identity)),
+                    CLUSTER: (*(it[CLUSTER] for it in layers), *shared(CLUSTER, identity)),
+                    ENDPOINTS: shared(ENDPOINTS, identity),
+                    LISTENER: tuple(it[LISTENER] for it in layers),
+                    ROUTES: tuple(it[ROUTES] for it in layers),
+                }
             )
-        return found
-
-    def _outbound(
-        self, mesh: Mesh, identity: SpiffeId, backends: Mapping[PortRef, _Backend]
-    ) -> tuple[frozenset[PortRef], _Shared, tuple[tuple[PortRef, int], ...], tuple[LocalPort, ...]]:
-        """What an identity may call, the resources for that, and local ports for TCP and UDP."""
-        reach = mesh.open | mesh.reach.get(identity, frozenset())
-        called = {called for ref in reach for called in called_by(mesh.routes[ref])}
-        # Of a headless service whoever may call one pod may call it alone.
-        pods = frozenset(ref for ref, routes in mesh.pods.items() if _admits(routes, identity))
-        all_called = sorted(called | pods)
-        shared = self._scope(identity, tuple(backends[ref] for ref in all_called))
-        local = [(ref, mesh.bound_ports[ref]) for ref in all_called if ref in mesh.bound_ports]
-        tcp = tuple((ref, port) for ref, port in local if not ref.udp)
-        udp = tuple((ref, port, mesh.routes[ref].outside) for ref, port in local if ref.udp)
-        return reach | pods, shared, tcp, udp
-
-    def _routes(
-        self, mesh: Mesh, caller: tuple[SpiffeId, str], reach: frozenset[PortRef]
-    ) -> Resource:
-        hosts = tuple(
-            self._host((ref, allowed, local), routes, allowed, local)
-            for ref, routes in chain(mesh.routes.items(), mesh.pods.items())
-            if routes.protocol.is_http and not ref.is_address
-            for allowed, local in [(ref in reach, ref.service.namespace == caller[1])]
         )
-        return self._table(caller, hosts)
+
+    def _own_layers(self, workload: Workload) -> Layers:
+        local = self._callers.local_ports(workload.identity)
+        udp = tuple((ref, port, self._routes[ref].outside) for ref, port in local if ref.udp)
+        own = (
+            intercepted_resources(workload)
+            if workload.sidecar is Sidecar.INTERCEPTED
+            else bound_resources(workload, local)
+        )
+        return by_type(*own, *udp_resources(workload, udp))
+
+    def _shared_layers(self, workload: Workload) -> tuple[Layers, ...]:
+        sets = self._intercepted if workload.sidecar is Sidecar.INTERCEPTED else self._bound
+        return sets.layers(workload.identity)
+
+
+def _identity(kinds: tuple[Sidecar, ...], workload: Workload) -> tuple[SpiffeId, ...]:
+    return (workload.identity,) if workload.sidecar in kinds else ()
 
 
 def warm_up() -> None:
@@ -241,90 +225,3 @@ def warm_up() -> None:
         HttpProtocolOptions,
         StdoutAccessLog,
     )
-
-
-def _groups(
-    mesh: Mesh, ref: PortRef, routes: PortRoutes
-) -> tuple[tuple[Group, ...], tuple[SpiffeId, ...]]:
-    """The endpoints behind a service port's own cluster, and the identities expected there."""
-    if not routes.protocol.is_http and routes.entries[0].split:
-        groups, identities = [], set[SpiffeId]()
-        for backend in routes.entries[0].backends:
-            port = _port(mesh.services[backend.service], ref)
-            identities.update(port.identities)
-            # Envoy gives no connections to a locality without a weight; it need not know it.
-            if backend.weight:
-                endpoints = _endpoints(port, routes)
-                group = Group(
-                    name=str(backend.service), weight=backend.weight, endpoints=endpoints
-                )
-                groups.append(group)
-        return tuple(groups), tuple(sorted(identities))
-    port = _port(mesh.services[ref.service], ref)
-    if ref.pod:
-        port = dict(port.pods)[ref.pod]
-    endpoints = _endpoints(port, routes)
-    groups = [Group(endpoints=endpoints)] if endpoints else []
-    return tuple(groups), port.identities
-
-
-def _endpoints(port: ServicePort, routes: PortRoutes) -> tuple[Endpoint, ...]:
-    return tunnel_ends(port.endpoints) if routes.ref.udp and not routes.outside else port.endpoints
-
-
-def _admits(routes: PortRoutes, identity: SpiffeId) -> bool:
-    return routes.callers is None or identity in routes.callers
-
-
-def _port(service: Service, ref: PortRef) -> ServicePort:
-    port = service.port(ref.port, udp=ref.udp)
-    assert port is not None, "routes name ports that exist"
-    return port
-
-
-def _shared(backends: tuple[_Backend, ...]) -> _Shared:
-    return _Shared(
-        clusters=_by_name(backend.cluster for backend in backends),
-        endpoints=_by_name(backend.endpoints for backend in backends),
-        peers=_by_name(backend.peers for backend in backends),
-    )
-
-
-def _private(workload: Workload, tcp: tuple[tuple[PortRef, int], ...], table: Resource) -> Layers:
-    listeners = [outbound_http_listener(workload)]
-    listeners += [outbound_tcp_listener(workload, ref, port) for ref, port in tcp]
-    listeners += [
-        listener
-        for port in workload.ports
-        if (listener := inbound_listener(workload, port)) is not None
-    ]
-    routes = [inbound_routes(workload, port) for port in workload.ports if port.protocol.is_http]
-    clusters = [inbound_cluster(workload, port) for port in workload.ports]
-    return MappingProxyType(
-        {
-            LISTENER: (_by_name(listeners),),
-            ROUTES: (_by_name([table, *routes]),),
-            CLUSTER: (_by_name(clusters),),
-        }
-    )
-
-
-def _resource_set(
-    shared: _Shared, private: Layers, datagrams: Layers, trust: Resource, leaf: Resource | None
-) -> ResourceSet:
-    own = [trust] if leaf is None else [trust, leaf]
-    return ResourceSet(
-        MappingProxyType(
-            {
-                SECRET: (_by_name(own), shared.peers),
-                CLUSTER: (*private[CLUSTER], *datagrams[CLUSTER], shared.clusters),
-                ENDPOINTS: (shared.endpoints,),
-                LISTENER: (*private[LISTENER], *datagrams[LISTENER]),
-                ROUTES: (*private[ROUTES], *datagrams[ROUTES]),
-            }
-        )
-    )
-
-
-def _by_name(resources: Iterable[Resource]) -> Layer:
-    return MappingProxyType({resource.name: resource for resource in resources})

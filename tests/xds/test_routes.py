@@ -33,7 +33,7 @@ def mk_routes(*entries: RouteEntry, protocol: Protocol = Protocol.HTTP) -> PortR
 
 
 def hosts(routes: PortRoutes, *, allowed: bool = True) -> Any:
-    table = outbound_routes((outbound_host(routes, allowed, True),))
+    table = outbound_routes((outbound_host(routes, allowed=allowed, local=True),))
     return shown(table)["virtual_hosts"]
 
 
@@ -90,7 +90,7 @@ def test_only_what_was_not_processed_is_retried_and_nothing_times_out() -> None:
 
 def test_a_caller_without_any_right_gets_403_and_no_cluster() -> None:
     """The denied variant names the service and needs nothing."""
-    fragment = outbound_host(mk_routes(mk_entry("", web=1)), False, False)
+    fragment = outbound_host(mk_routes(mk_entry("", web=1)), allowed=False, local=False)
     assert fragment.clusters == frozenset()
     host, _ = hosts(mk_routes(mk_entry("", web=1)), allowed=False)
     (route,) = host["routes"]
@@ -108,7 +108,7 @@ def test_the_table_joins_services_and_ends_with_the_unknown_host() -> None:
 
 def test_a_route_needs_the_clusters_of_all_its_backends() -> None:
     """Those without a weight too: its weight may change alone."""
-    fragment = outbound_host(mk_routes(mk_entry("shop/s", v1=1, v2=0)), True, False)
+    fragment = outbound_host(mk_routes(mk_entry("shop/s", v1=1, v2=0)), allowed=True, local=False)
     assert fragment.clusters == {Need(CLUSTER, "shop/v1:80"), Need(CLUSTER, "shop/v2:80")}
 
 

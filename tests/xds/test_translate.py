@@ -4,10 +4,19 @@ from decimal import Decimal
 
 import pytest
 
-from smi_xds.mesh.model import Mesh
+from smi_xds.mesh.model import Mesh, PortRef
 from smi_xds.values import Secret
 from smi_xds.xds import translate
-from smi_xds.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, ResourceSet
+from smi_xds.xds.bound_sets import Hosts
+from smi_xds.xds.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    Resource,
+    ResourceSet,
+)
 from smi_xds.xds.secrets import Credentials, leaf_secret
 from smi_xds.xds.translate import Translator, warm_up
 from tests.support.mesh import build_mesh
@@ -85,13 +94,13 @@ def test_what_is_shared_is_the_same_object() -> None:
 def test_the_table_of_an_identity_is_made_once_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads every service of the mesh: not once for each of a thousand pods."""
     made = []
-    routes = Translator._routes
+    table = Hosts.table
 
-    def counting(self: Translator, mesh: Mesh, caller: object, reach: object) -> object:
-        made.append(caller)
-        return routes(self, mesh, caller, reach)  # type: ignore[arg-type] # passed on
+    def counting(self: Hosts, reach: frozenset[PortRef], namespace: str) -> Resource:
+        made.append(namespace)
+        return table(self, reach, namespace)
 
-    monkeypatch.setattr(Translator, "_routes", counting)
+    monkeypatch.setattr(Hosts, "table", counting)
     sets_of(build_mesh(*WORLD))
     assert len(made) == 3
 
