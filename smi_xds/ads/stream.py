@@ -33,7 +33,15 @@ from smi_xds.ads.session import (
     identify,
 )
 from smi_xds.ads.status import Status, StreamStatus
-from smi_xds.ads.wire import Bodies, MalformedError, join_delta, join_sotw, read_delta, read_sotw
+from smi_xds.ads.wire import (
+    Bodies,
+    MalformedError,
+    join_delta,
+    join_sotw,
+    read_delta,
+    read_sotw,
+    remembering,
+)
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import EMPTY, ResourceSet
 
@@ -59,14 +67,14 @@ class Dialect(Generic[R, S]):
 
 
 SOTW: Final[Dialect[SotwRequest, SotwSession]] = Dialect(
-    read=read_sotw,
+    read=remembering(read_sotw),
     read_first=lambda raw: read_sotw(raw, with_node=True),
     session=SotwSession,
     receive=SotwSession.receive,
     join=join_sotw,
 )
 DELTA: Final[Dialect[DeltaRequest, DeltaSession]] = Dialect(
-    read=read_delta,
+    read=remembering(read_delta),
     read_first=lambda raw: read_delta(raw, with_node=True),
     session=DeltaSession,
     receive=DeltaSession.receive,
@@ -260,10 +268,10 @@ class Stream(Generic[R, S]):
                 return False
             request = request._replace(type=self._only)
         event = self._dialect.receive(self._session, request, self._loop.time())
-        if event is not None:
-            self._note(event)
-        if self._close is None:
+        if event is None:
             self._status.of(request.type)  # asked for, whether or not there is anything to send
+        else:
+            self._note(event)
         if self._session.is_due:
             self._shared.status.fell_behind(self._status)
             self._wake()

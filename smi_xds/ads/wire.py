@@ -6,6 +6,7 @@ and its bytes are kept beside it. Resources are copied in as they are; they were
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
@@ -21,6 +22,7 @@ from smi_xds.xds.wire import DELIMITED, delimited, tag
 _NOTHING_KNOWN: Final[Mapping[str, str]] = MappingProxyType({})
 
 _M = TypeVar("_M", bound=types.Wire)
+_R = TypeVar("_R", SotwRequest, DeltaRequest)
 
 _TYPE_URLS: Final = {url: url for url in TYPES}
 
@@ -43,6 +45,11 @@ _IDENTIFIER: Final = tag(1, DELIMITED)
 # Bytes of responses that are kept for the streams still to be told the same. While a reconnect
 # storm lasts that is one body per class of proxies and type.
 _KEPT_BYTES: Final = 64 << 20
+
+# How many requests are remembered, and of what size: what is larger holds a node. The longest
+# lists of the shortest names would take 40 MB, those of real clients less than one.
+_REMEMBERED: Final = 64
+_REMEMBERED_BYTES: Final = 32 << 10
 
 
 class MalformedError(ValueError):
@@ -77,6 +84,21 @@ def read_delta(raw: bytes, *, with_node: bool = False) -> DeltaRequest:
         _error(message),
         _node(message) if with_node else None,
     )
+
+
+def remembering(read: Callable[[bytes], _R]) -> Callable[[bytes], _R]:
+    """
+    That function, at once where it lately read the same.
+
+    Proxies that were told the same acknowledge it in the same bytes: in state of the world all the
+    names are in them.
+    """
+    remembered = lru_cache(_REMEMBERED)(read)
+
+    def read_again(raw: bytes) -> _R:
+        return remembered(raw) if len(raw) <= _REMEMBERED_BYTES else read(raw)
+
+    return read_again
 
 
 _Envelope: TypeAlias = types.DiscoveryRequest | types.DeltaDiscoveryRequest

@@ -1,5 +1,7 @@
 """Envelopes: what xds-protos writes we read, and what we write it reads."""
 
+from typing import Any
+
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2 as pb
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from smi_xds.ads import wire
 from smi_xds.ads.session import Node, Response
 from smi_xds.ads.session.pictures import Picture
+from smi_xds.ads.stream import DELTA, SOTW, Dialect
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, Resource
 
@@ -170,3 +173,18 @@ def test_bodies_that_no_round_needs_are_forgotten() -> None:
 
     assert bodies.get(one, wire.join_delta) is not first
     assert len(bodies._kept) + len(bodies._old) == 1
+
+
+@pytest.mark.parametrize("dialect", [SOTW, DELTA])
+def test_equal_acknowledgements_are_read_once(dialect: Dialect[Any, Any]) -> None:
+    """Bytes that were read lately are not read again; a request over 32 kB is not kept."""
+    kind = pb.DeltaDiscoveryRequest if dialect is DELTA else pb.DiscoveryRequest
+    envelope = kind(type_url=CLUSTER, response_nonce="7")
+    raw = envelope.SerializeToString()
+    first = dialect.read(raw)
+    assert first.nonce == "7"
+    assert dialect.read(bytes(bytearray(raw))) is first
+    envelope.node.id = "a" * (32 << 10)
+    large = envelope.SerializeToString()
+    assert dialect.read(large) is not dialect.read(large)
+    assert dialect.read(large) == first

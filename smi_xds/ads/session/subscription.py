@@ -1,6 +1,7 @@
 """What is known of one type on one stream (E4): what was asked, told, and acknowledged."""
 
 from collections.abc import Iterable, Mapping, Set
+from operator import is_
 from typing import Final
 
 from smi_xds.ads.session.memo import Memo, covered
@@ -83,9 +84,7 @@ class Subscription:
     def publish(self, layers: Layers) -> bool:
         """Take new resources; False where nothing of this type is new."""
         old = self.layers
-        if layers is old or (
-            len(layers) == len(old) and all(a is b for a, b in zip(layers, old, strict=True))
-        ):
+        if layers is old or (len(layers) == len(old) and all(map(is_, layers, old))):
             return False
         self.layers, self.target, self.dirty = layers, None, True
         return True
