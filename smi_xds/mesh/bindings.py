@@ -44,7 +44,8 @@ def united(sources: Iterable[Source]) -> tuple[Source, ...]:
             known.update(source.addresses)
     return tuple(
         Source(identity, None if addresses is None else tuple(sorted(addresses)))
-        for identity, addresses in sorted(found.items())
+        # Comparing two strings costs a tenth of comparing two identities.
+        for identity, addresses in sorted(found.items(), key=lambda it: str(it[0]))
     )
 
 

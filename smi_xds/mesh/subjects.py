@@ -6,6 +6,7 @@ kind, is nobody.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from smi_xds.mesh.bindings import Binding, united
 from smi_xds.mesh.model import Grant, Source
@@ -105,10 +106,11 @@ class SubjectReader:
                 "No source is listed, so nobody is allowed.",
                 "List the ServiceAccounts of the callers.",
             )
-        found: list[Source] = []
-        for index, subject in enumerate(self._target.sources or ()):
-            found += self._source(subject, f"spec.sources[{index}]", sight)
-        return united(found)
+        found = [
+            self._source(subject, f"spec.sources[{index}]", sight)
+            for index, subject in enumerate(self._target.sources or ())
+        ]
+        return found[0] if len(found) == 1 else united(chain.from_iterable(found))
 
     def _source(self, subject: Subject, where: str, sight: Sight) -> tuple[Source, ...]:
         if not self._is_known_kind(subject, where):
