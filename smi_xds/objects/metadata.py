@@ -18,6 +18,9 @@ is_ipv4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}").fullmatch
 
 DEFAULT_NAMESPACE = "default"
 
+CONVERTED_ANNOTATION = f"{ANNOTATION_PREFIX}converted"
+"""What the version of an object cannot say (`objects.convert`); no setting of the user's."""
+
 
 class OwnerReference(msgspec.Struct, rename="camel"):
     """meta/v1 OwnerReference."""
@@ -63,7 +66,11 @@ def annotations_of(meta: Metadata) -> Annotations:
     if not meta.annotations:
         return ()
     return tuple(
-        sorted(item for item in meta.annotations.items() if item[0].startswith(ANNOTATION_PREFIX))
+        sorted(
+            (name, value)
+            for name, value in meta.annotations.items()
+            if name.startswith(ANNOTATION_PREFIX) and name != CONVERTED_ANNOTATION
+        )
     )
 
 

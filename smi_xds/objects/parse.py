@@ -7,13 +7,14 @@ gives the object, or the one Problem that says why not, or says that the kind is
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
+from smi_xds.objects.convert import restored
 from smi_xds.objects.faults import ParseError, error_from, printable
-from smi_xds.objects.forms import FORMS, Form, MeshObject
-from smi_xds.objects.metadata import DEFAULT_NAMESPACE
+from smi_xds.objects.forms import FORMS, HUB_WIRES, Form, MeshObject
+from smi_xds.objects.metadata import CONVERTED_ANNOTATION, DEFAULT_NAMESPACE
 from smi_xds.objects.smi import ACCESS_GROUP, SPECS_GROUP, SPLIT_GROUP
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef
@@ -66,10 +67,18 @@ def parse(document: object) -> Outcome:
     if form is None:
         fault = _unknown_form(document["apiVersion"], document["kind"])
         return Ignored() if fault is None else _refused(document, fault)
+    outcome = _built(document, form, form.wire)
+    # The fields as written are judged first: their mistakes have the paths that the user knows.
+    if isinstance(outcome, Parsed) and (whole := restored(document)) is not None:
+        return _built(whole, form, HUB_WIRES[form.kind])
+    return outcome
+
+
+def _built(document: Mapping[str, object], form: Form, wire: type[msgspec.Struct]) -> Outcome:
     try:
-        built = form.build(msgspec.convert(document, form.wire))
+        built = form.build(msgspec.convert(document, wire))
     except msgspec.ValidationError as error:
-        return _refused(document, error_from(error, wire=form.wire, document=document))
+        return _refused(document, error_from(error, wire=wire, document=document))
     except ParseError as fault:
         return _refused(document, fault)
     return Ignored() if built is None else Parsed(built)
@@ -116,12 +125,15 @@ class JsonParser:
 
     def __init__(self, form: Form) -> None:
         self.form = form
-        self._decoder = msgspec.json.Decoder(form.wire)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(form.wire)
 
     def parse(self, raw: bytes | msgspec.Raw) -> Outcome:
         """Parse one object; `apiVersion` and `kind` may be missing, as in items of a list."""
         try:
-            built = self.form.build(self._decoder.decode(raw))
+            wire = self._decoder.decode(raw)
+            if CONVERTED_ANNOTATION in (wire.metadata.annotations or ()):
+                return self._parse_slowly(raw)
+            built = self.form.build(wire)
         except (msgspec.DecodeError, ParseError, RecursionError, UnicodeDecodeError):
             return self._parse_slowly(raw)
         return Ignored() if built is None else Parsed(built)

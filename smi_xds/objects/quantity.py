@@ -5,6 +5,7 @@ are written so.
 """
 
 import re
+from collections.abc import Sequence
 from decimal import ROUND_UP, Context, Decimal
 
 _GRAMMAR = re.compile(
@@ -45,3 +46,31 @@ def _bounded(value: Decimal) -> Decimal:
         return _FINEST.copy_sign(value)
     rounded = value.quantize(_FINEST, rounding=ROUND_UP, context=_EXACT)
     return value if rounded == value else rounded
+
+
+def format_quantity(value: Decimal) -> str:
+    """A value as text: plain where it is whole, else in the largest unit in which it is."""
+    value = _bounded(value)
+    for suffix, digits in (("", 0), ("m", 3), ("u", 6)):
+        scaled = value.scaleb(digits, _EXACT)
+        if scaled == scaled.to_integral_value():
+            return f"{int(scaled)}{suffix}"
+    return f"{int(value.scaleb(9, _EXACT))}n"
+
+
+def whole_numbers(values: Sequence[Decimal]) -> tuple[int, ...]:
+    """The values where all are whole, else in the largest unit (milli, micro, …) in which they are.
+
+    What would not fit 64 bits then is made smaller in proportion; nothing but 0 becomes 0.
+    """
+    digits = max((-int(_reduced(value).as_tuple().exponent) for value in values), default=0)
+    scale = max(0, -(-digits // 3) * 3)
+    scaled = [value.scaleb(scale, _EXACT) for value in values]
+    digits = max((value.adjusted() for value in scaled if value), default=0)
+    if digits > _MOST.adjusted() or any(abs(value) > _MOST for value in scaled):
+        scaled = [value.scaleb(_MOST.adjusted() - 1 - digits, _EXACT) for value in scaled]
+    return tuple(int(value.to_integral_value(ROUND_UP)) for value in scaled)
+
+
+def _reduced(value: Decimal) -> Decimal:
+    return value.normalize(_EXACT) if value else Decimal(0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smi_xds.objects.quantity import parse_quantity
+from smi_xds.objects.quantity import format_quantity, parse_quantity, whole_numbers
 
 MOST = 2**63 - 1
 
@@ -115,3 +115,50 @@ def test_any_text(text: str) -> None:
     value = parse_quantity(text)
 
     assert value is None or value.is_finite()
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        ("0", "0"),
+        ("100", "100"),
+        ("1e3", "1000"),
+        ("-5", "-5"),
+        ("0.5", "500m"),
+        ("1.5", "1500m"),
+        ("0.00001", "10u"),
+        ("3e-9", "3n"),
+        ("1e-12", "1n"),
+        ("1e30", str(MOST)),
+    ],
+)
+def test_values_as_text(value: str, text: str) -> None:
+    """Whole values are written without a unit, others in the largest one that suffices."""
+    assert format_quantity(Decimal(value)) == text
+
+
+@given(st.decimals(-(10**9), 10**9, places=9))
+def test_what_is_written_is_read(value: Decimal) -> None:
+    """Text made of a value is that value."""
+    assert parse_quantity(format_quantity(value)) == value
+
+
+@pytest.mark.parametrize(
+    "values, numbers",
+    [
+        ([], ()),
+        (["0"], (0,)),
+        (["0", "100"], (0, 100)),
+        (["1e3", "1e0"], (1000, 1)),
+        (["0.5", "1"], (500, 1000)),
+        (["0.05", "0.05"], (50, 50)),
+        (["1e-9", "-1"], (1, -(10**9))),
+        (["1e30", "1"], (10**17, 1)),
+        (["9e18", "1e-9", "0"], (9 * 10**17, 1, 0)),
+        ([str(MOST), "1"], (MOST, 1)),
+        ([str(MOST + 1), "1"], (MOST // 10 + 1, 1)),
+    ],
+)
+def test_whole_numbers(values: list[str], numbers: tuple[int, ...]) -> None:
+    """Proportions stay, and no share that is something becomes nothing."""
+    assert whole_numbers([Decimal(value) for value in values]) == numbers
