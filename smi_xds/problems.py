@@ -69,6 +69,8 @@ class ProblemCode(StrEnum):
     SPLIT_WITHOUT_MATCHES = "SplitWithoutMatches"
     MATCHES_ON_TCP = "MatchesOnTCP"
     FOREIGN_ROOT = "ForeignRoot"
+    EXTERNAL_NAME = "ExternalName"
+    HEADLESS_ROOT = "HeadlessRoot"
     # Services and workloads.
     PORT_CONFLICT = "PortConflict"
     MISSING_TARGET_PORT = "MissingTargetPort"
@@ -102,6 +104,7 @@ _WARNINGS = frozenset(
         ProblemCode.NEGATIVE_WEIGHT,
         ProblemCode.MISSING_WEIGHT,
         ProblemCode.DUPLICATE_BACKEND,
+        ProblemCode.HEADLESS_ROOT,
         ProblemCode.SERVER_FIRST_PERMISSIVE,
         ProblemCode.UNKNOWN_PORT,
         ProblemCode.WRONG_TRANSPORT,

@@ -16,13 +16,15 @@ uid=${SMI_XDS_UID:-1337}
 gid=${SMI_XDS_GID:-1337}
 outbound=15001
 inbound=15006
+# Where sidecars themselves are called: tunnels of UDP, health, Prometheus.
+own="15008 15021 15090"
 
 # redirect IPTABLES LOOPBACK SIDECAR-SOURCE FAMILY-MARK
 redirect() {
     nat="$1 -w -t nat"
 
     $nat -N SMI_XDS_IN
-    for port in ${SMI_XDS_EXCLUDE_INBOUND:-}; do
+    for port in $own ${SMI_XDS_EXCLUDE_INBOUND:-}; do
         $nat -A SMI_XDS_IN -p tcp --dport "$port" -j RETURN
     done
     $nat -A SMI_XDS_IN -p tcp -j REDIRECT --to-ports $inbound
@@ -31,6 +33,9 @@ redirect() {
     $nat -N SMI_XDS_OUT
     # The sidecar hands over to the application: it marks that by its source address.
     $nat -A SMI_XDS_OUT -o lo -s "$3" -j RETURN
+    for port in $own; do
+        $nat -A SMI_XDS_OUT -o lo -p tcp --dport "$port" -j RETURN
+    done
     # The sidecar calls its own workload, as one backend of a service: in by the front door.
     $nat -A SMI_XDS_OUT -o lo ! -d "$2" -p tcp -m owner --uid-owner "$uid" -j REDIRECT --to-ports $inbound
     $nat -A SMI_XDS_OUT -o lo ! -d "$2" -p tcp -m owner --gid-owner "$gid" -j REDIRECT --to-ports $inbound

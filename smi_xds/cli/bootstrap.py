@@ -1,6 +1,7 @@
 """`smi-xds bootstrap`: what a sidecar, or a gRPC process without one, starts with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,21 +171,35 @@ def _print_grpc(
 
 def _how_to_call(mesh: "Mesh", workload: "Workload") -> list[str]:
     """Which addresses the application and its callers use."""
-    from smi_xds.xds.names import OUTBOUND_PORT
+    from smi_xds.mesh.model import Sidecar
 
-    lines = [
-        f"The sidecar of {workload.proxy}, {workload.identity}",
-        f"calls HTTP services: http://{workload.address}:{OUTBOUND_PORT}/ with their name as Host",
-    ]
-    reach = mesh.open | mesh.reach.get(workload.identity, frozenset())
-    lines += [
-        f"calls {ref}: {workload.address}:{port}"
-        for ref, port in sorted(mesh.bound_ports.items())
-        if ref in reach
-    ]
+    lines = [f"The sidecar of {workload.proxy}, {workload.identity}"]
+    if workload.sidecar is Sidecar.INTERCEPTED:
+        lines += [
+            "runs as a user of its own (1337), by which deploy/interception/iptables.sh, run in "
+            "the same network namespace, tells it from the application",
+            f"calls every service by its address; egress to anything else is {workload.egress}",
+        ]
+    else:
+        lines += _own_ports(mesh, workload)
     lines += [
         f"is called: {workload.address}:{port.number}, "
         f"handed over to {workload.app_address}:{port.number} ({port.protocol})"
         for port in workload.ports
     ]
     return lines
+
+
+def _own_ports(mesh: "Mesh", workload: "Workload") -> list[str]:
+    """Where a bound sidecar offers services to its application."""
+    from smi_xds.xds.names import OUTBOUND_PORT
+
+    reach = mesh.open | mesh.reach.get(workload.identity, frozenset())
+    return [
+        f"calls HTTP services: http://{workload.address}:{OUTBOUND_PORT}/ with their name as Host",
+        *(
+            f"calls {ref}: {workload.address}:{port}"
+            for ref, port in sorted(mesh.bound_ports.items())
+            if replace(ref, pod="") in reach
+        ),
+    ]

@@ -4,7 +4,7 @@ The application resolved the name by itself, so that the address is all that it 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smi_xds.mesh.model import Destination, PortRef, Protocol, Service
 from smi_xds.problems import Problem, ProblemCode
@@ -58,18 +58,20 @@ def build_destinations(claims: Iterable[tuple[Claim, ...]]) -> Destinations:
     they disagree about the protocol.
     """
     owners: dict[Destination, Claim] = {}
-    problems = []
+    problems: dict[tuple[PortRef, PortRef], Problem] = {}
     for claim in sorted(claim for group in claims for claim in group):
         owner = owners.setdefault(claim.destination, claim)
         if owner is claim:
             continue
+        # One for all pods of a service: they say the same.
+        between = replace(owner.ref, pod=""), replace(claim.ref, pod="")
         if not (owner.ref.pod and claim.ref.pod):
-            problems.append(_taken(owner, claim))
+            problems.setdefault(between, _taken(owner, claim))
         elif owner.protocol is not claim.protocol:
-            problems.append(_disagreement(owner, claim))
+            problems.setdefault(between, _disagreement(owner, claim))
     return Destinations(
         found={destination: owner.ref for destination, owner in owners.items()},
-        problems=tuple(problems),
+        problems=tuple(problems.values()),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from smi_xds.mesh.external import backend_problems, root_problems
 from smi_xds.mesh.matches import RouteMatches
 from smi_xds.mesh.model import (
     HttpMatch,
@@ -76,6 +77,8 @@ def build_traffic(
         ports=_with_default(tuple(as_carried(routes, everyone) for routes in ports)),
         problems=(
             *(problem for split in read for problem in split.problems),
+            *(problem for split in splits for problem in root_problems(service, split)),
+            *(problem for split in splits for problem in backend_problems(split, known)),
             *(problem for routes in ports for problem in udp_problems(routes, everyone)),
         ),
     )
@@ -284,7 +287,7 @@ class _Split:
 
     def _has_port(self, service: ServiceRef, port: ServicePort) -> bool:
         found = self._services.get(service)
-        if found is None:
+        if found is None or found.external:
             return False
         other = found.port(port.number, udp=port.protocol is Protocol.UDP)
         if other is not None and _alike(other.protocol, port.protocol):

@@ -270,6 +270,8 @@ def _check(workload: Workload, pod: Pod) -> list[Problem]:
             )
         )
     if workload.mtls is Mode.PERMISSIVE:
+        # An intercepted sidecar has one listener, and one patience, for all ports.
+        delay = "three seconds" if workload.sidecar is Sidecar.INTERCEPTED else "a second"
         problems += [
             Problem(
                 ref=pod.ref,
@@ -277,7 +279,7 @@ def _check(workload: Workload, pod: Pod) -> list[Problem]:
                 code=ProblemCode.SERVER_FIRST_PERMISSIVE,
                 message="Its server speaks first, so a plaintext client waits for a greeting "
                 "until the TLS inspection times out.",
-                cure="Make mTLS strict for this workload, or expect the delay of a second.",
+                cure=f"Make mTLS strict for this workload, or expect the delay of {delay}.",
             )
             for port in workload.ports
             if port.protocol is Protocol.SERVER_FIRST
