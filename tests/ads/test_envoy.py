@@ -12,10 +12,12 @@ from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import listening
 from smi_xds.ads.session import Session
 from smi_xds.ads.status import Status, StreamStatus, Sync
+from smi_xds.debug.service import debug_services
 from smi_xds.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
 from tests.ads.client import Served, serving
-from tests.ads.envoy_config import bootstrap, cluster, endpoints, listener, routes, served
+from tests.ads.envoy_config import NODE, bootstrap, cluster, endpoints, listener, routes, served
 from tests.ads.upstream import free_port, traffic, upstream
+from tests.support.cli import run_cli
 from tests.support.envoy import EnvoyProcess, envoy
 from tests.support.wait import eventually_async
 
@@ -57,7 +59,7 @@ class Mesh:
 @asynccontextmanager
 async def running(*resources: Resource, is_delta: bool) -> AsyncIterator[Mesh]:
     """An Envoy that has these."""
-    async with serving() as server:
+    async with serving(debug_services) as server:
         server.cache.publish(served(*resources))
         async with envoy(bootstrap(server.port, is_delta=is_delta)) as proxy:
             await eventually_async(lambda: server.status.streams)
@@ -148,8 +150,18 @@ async def test_w2_traffic_moves_from_cluster_to_cluster_without_a_failure(is_del
 
 
 @BOTH
-async def test_d9_a_refused_cluster_is_recorded_and_the_rest_served(is_delta: bool) -> None:
+async def test_d9_a_refused_cluster_is_shown_and_the_rest_served(
+    is_delta: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     """S4, D9: good clusters beside it are used at once; it is not sent again, and heals."""
+
+    async def proxies() -> tuple[int, str]:
+        """What an operator sees, and the exit code."""
+        capsys.readouterr()
+        target = mesh.server.target
+        code = await asyncio.to_thread(run_cli, "proxies", "--server", target)
+        return code, capsys.readouterr().out
+
     port = free_port()
     async with (
         upstream("one") as one,
@@ -169,6 +181,12 @@ async def test_d9_a_refused_cluster_is_recorded_and_the_rest_served(is_delta: bo
         assert took < 5
         assert (clusters.sync, clusters.refused) == (Sync.NACKED, frozenset({"bad"}))
         assert "no.such.socket" in clusters.error
+        code, shown = await proxies()
+        assert code == 1
+        assert "NACKED" in shown
+        (refusal,) = (line for line in shown.splitlines() if "refused" in line)
+        assert refusal.startswith(f"{NODE}: Cluster refused (bad): ")
+        assert "no.such.socket" in refusal
         # State of the world repeats it when it tells that `a` is gone.
         refusals = (await mesh.rejections())["cluster_manager.cds.update_rejected"]
         assert refusals == clusters.nacks == (1 if is_delta else 2)
@@ -180,6 +198,9 @@ async def test_d9_a_refused_cluster_is_recorded_and_the_rest_served(is_delta: bo
 
         await mesh.give(cluster("bad"), endpoints("bad", two), *rest)
         assert (clusters.sync, clusters.error) == (Sync.SYNCED, "")
+        code, shown = await proxies()
+        assert code == 0
+        assert "NACKED" not in shown
         assert set(seen.seen) == {"200 one", "200 two"}
 
 

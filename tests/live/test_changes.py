@@ -139,9 +139,12 @@ async def test_a_backend_comes_and_goes_without_a_failed_request(
     assert set(load.result()) == {"web-v1", "web-v2"}
 
 
-async def test_a_tcp_connection_outlives_changes_of_weight(tmp_path: Path) -> None:
+@BOTH
+async def test_a_tcp_connection_outlives_changes_of_weight(
+    protocol: Protocol, tmp_path: Path
+) -> None:
     """A weight is endpoints alone: longer than Envoy drains, nothing is closed."""
-    async with live_mesh(TCP_SPLIT, tmp_path) as mesh:
+    async with live_mesh(TCP_SPLIT, tmp_path, protocol=protocol) as mesh:
         opened = await mesh.dial("test/client", "test/db:9000")
         assert opened is not None
         reader, writer = opened
