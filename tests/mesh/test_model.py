@@ -2,8 +2,8 @@
 
 import pytest
 
-from smi_xds.mesh.model import Protocol, Service, ServicePort
-from smi_xds.values import ServiceRef
+from smi_xds.mesh.model import Protocol, Service, ServicePort, Target
+from smi_xds.values import AccessMode, Mode, ServiceRef
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,14 @@ from smi_xds.values import ServiceRef
 def test_families_of_protocols(protocol: Protocol, is_http: bool, is_tcp: bool) -> None:
     """Requests, connections, and UDP, which is neither."""
     assert (protocol.is_http, protocol.is_tcp) == (is_http, is_tcp)
+
+
+@pytest.mark.parametrize("access", AccessMode)
+@pytest.mark.parametrize("mtls", Mode)
+def test_who_needs_no_name(access: AccessMode, mtls: Mode) -> None:
+    """Permissive mTLS asks nobody for one, unless strict access denies the nameless."""
+    target = Target(identity=None, port=80, access=access, mtls=mtls)
+    assert target.is_open is (mtls is Mode.PERMISSIVE and access is not AccessMode.STRICT)
 
 
 def test_a_port_by_number() -> None:
