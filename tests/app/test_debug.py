@@ -1,4 +1,4 @@
-"""The debug API of a running server: its own mesh, its own problems."""
+"""The debug API of a running server: its own mesh, its own problems, its own reasons."""
 
 import asyncio
 import json
@@ -21,6 +21,11 @@ metadata:
   annotations: {smi-xds.io/sidecar: bound, smi-xds.io/address: 127.0.0.11}
 spec: {serviceAccountName: web}
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
 apiVersion: split.smi-spec.io/v1alpha4
 kind: TrafficSplit
 metadata: {name: web, namespace: shop}
@@ -41,10 +46,17 @@ async def test_proxies_resources_and_problems(tmp_path: Path) -> None:
         (listed,) = await asyncio.to_thread(list_proxies, address)
         web = await asyncio.to_thread(get_proxy, address, "shop/web")
         problem = json.loads(await run_grpcurl(str(address), f"{DEBUG}/ListProblems"))
+        question = json.dumps({"source": "shop/web", "destination": "shop/web:80"})
+        asked = ("-d", question, str(address), f"{DEBUG}/Explain")
+        explained = json.loads(await run_grpcurl(*asked))
+        drawn = json.loads(await run_grpcurl(str(address), f"{DEBUG}/Graph"))
 
     assert (listed["node"], listed["configured"]) == ("shop/web", True)
     contents = {each["name"]: each["content"] for each in web["resources"]}
     identity = contents["identity"]["tls_certificate"]
     assert identity["private_key"] == "<redacted>"
     assert identity["certificate_chain"] != "<redacted>"
-    assert (problem["code"], problem["name"]) == ("MissingService", "web")
+    assert (problem["code"], problem["name"]) == ("MissingBackend", "web")
+    assert explained["verdict"] == "nowhere"
+    assert explained["split"] == {"name": "shop/web"}
+    assert [node["service"] for node in drawn["services"]] == ["shop/web"]
