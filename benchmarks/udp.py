@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from smi_xds.demo import processes
@@ -150,19 +151,11 @@ def measure(bare: Address, mesh: Address) -> list[Result]:
     plans: list[tuple[str, str, Callable[[Address], float]]] = []
     for size in _SIZES:
         plans += [
-            (f"round trip, {size} B", "µs", lambda there, size=size: latency(there, size)),  # type: ignore[misc] # bound now
-            (
-                f"window of {_WINDOW}, {size} B",
-                "1/s",
-                lambda there, size=size: throughput(there, size),
-            ),  # type: ignore[misc] # bound now
-            (
-                f"lost at {_PACE} a second, {size} B",
-                "%",
-                lambda there, size=size: loss(there, size, _PACE),
-            ),  # type: ignore[misc] # bound now
+            (f"round trip, {size} B", "µs", partial(latency, size=size)),
+            (f"window of {_WINDOW}, {size} B", "1/s", partial(throughput, size=size)),
+            (f"lost at {_PACE} a second, {size} B", "%", partial(loss, size=size, pace=_PACE)),
         ]
-    plans.append(("lost flat out, 1200 B", "%", lambda there: loss(there, 1_200, None)))
+    plans.append(("lost flat out, 1200 B", "%", partial(loss, size=1_200, pace=None)))
     return [_in_turns(name, unit, plan, bare, mesh) for name, unit, plan in plans]
 
 
@@ -218,7 +211,8 @@ def main() -> int:
         return 0
     print(f"load {os.getloadavg()[0]:.1f}")
     for it in results:
-        print(f"{it.name:30} bare {it.bare:9.1f} {it.unit:4} mesh {it.mesh:9.1f}  x{it.ratio:.2f}")
+        ratio = f"  x{it.ratio:.2f}" if it.unit != "%" else ""
+        print(f"{it.name:30} bare {it.bare:9.1f} {it.unit:4} mesh {it.mesh:9.1f}{ratio}")
     return 0
 
 
