@@ -35,10 +35,10 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
 
 def test_there_are_the_documented_commands() -> None:
     """Nothing is missing, nothing is there by accident."""
-    assert COMMANDS == [
+    assert [
         *("bootstrap", "check", "demo", "explain", "graph", "proxies", "serve", "translate"),
         "version",
-    ]
+    ] == COMMANDS
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
