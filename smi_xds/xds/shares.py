@@ -20,24 +20,23 @@ _DRAINING = "draining"
 
 def disjoint(groups: tuple[Group, ...]) -> tuple[Group, ...]:
     """Groups without common endpoints, in which every endpoint has the share that it had."""
-    members: dict[tuple[str, int], tuple[Endpoint, set[int]]] = {}
+    everyone = [(it.address, it.port) for group in groups for it in group.endpoints]
+    if len(set(everyone)) == len(everyone):
+        return groups
+    ready: dict[tuple[str, int], tuple[Endpoint, list[int]]] = {}
+    drained: dict[tuple[str, int], Endpoint] = {}
     for index, group in enumerate(groups):
         for endpoint in group.endpoints:
             key = endpoint.address, endpoint.port
-            kept, found = members.setdefault(key, (endpoint, set()))
-            found.add(index)
-            if kept.state is not EndpointState.READY:
-                members[key] = endpoint, found
-    if all(len(found) == 1 for _, found in members.values()):
-        return groups
+            if endpoint.state is EndpointState.READY:
+                ready.setdefault(key, (endpoint, []))[1].append(index)
+            else:
+                drained[key] = endpoint
     sets: dict[tuple[int, ...], list[Endpoint]] = {}
-    drained = []
-    for endpoint, found in members.values():
-        if endpoint.state is EndpointState.READY:
-            sets.setdefault(tuple(sorted(found)), []).append(endpoint)
-        else:
-            drained.append(endpoint)
-    return (*_weighted(groups, sets), *_drained(drained))
+    for endpoint, found in ready.values():
+        sets.setdefault(tuple(found), []).append(endpoint)
+    left = [endpoint for key, endpoint in drained.items() if key not in ready]
+    return (*_weighted(groups, sets), *_drained(left))
 
 
 def _weighted(
