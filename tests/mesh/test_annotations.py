@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from smi_xds.mesh.annotations import PodSettings, pod_settings
-from smi_xds.mesh.model import MeshSettings, Sidecar
+from smi_xds.mesh.model import Egress, MeshSettings, Sidecar
 from smi_xds.problems import ProblemCode
 from smi_xds.values import AccessMode, Mode, ObjectRef
 from tests.support.objects import mk_namespace, mk_pod
@@ -89,3 +89,33 @@ def test_a_problem_stands_at_the_object_that_says_it() -> None:
     """What a namespace writes wrong is its own problem, once, and not one of each pod."""
     _, problems = pod_settings(mk_pod("p"), mk_namespace(access="open"), STRICT)
     assert [problem.ref for problem in problems] == [ObjectRef("Namespace", "", "shop")]
+
+
+@pytest.mark.parametrize(
+    "ip, said, expected",
+    [
+        ("10.0.0.1", {}, "10.0.0.1"),
+        ("fd00::1 10.0.0.1", {}, "fd00::1"),
+        ("", {}, "127.0.0.1"),
+        ("10.0.0.1", {"app_address": "127.0.0.1"}, "127.0.0.1"),
+    ],
+)
+def test_an_intercepted_application_listens_where_it_would_without_us(
+    ip: str, said: dict[str, str], expected: str
+) -> None:
+    """At its pod's own address, unless it says another one."""
+    pod = mk_pod("p", ip, sidecar="intercepted", **said)  # type: ignore[arg-type] # annotations
+    found, problems = pod_settings(pod, None, STRICT)
+    assert (found.sidecar, found.app_address) == (Sidecar.INTERCEPTED, expected)
+    assert problems == ()
+
+
+def test_egress_is_open_unless_somebody_closes_it() -> None:
+    """What cannot be read closes it, too."""
+    for value, expected, codes in (
+        ("", Egress.OPEN, []),
+        ("closed", Egress.CLOSED, []),
+        ("ajar", Egress.CLOSED, [ProblemCode.INVALID_ANNOTATION]),
+    ):
+        found, problems = pod_settings(mk_pod("p", egress=value), None, STRICT)
+        assert (found.egress, [it.code for it in problems]) == (expected, codes)

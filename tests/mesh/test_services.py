@@ -207,6 +207,23 @@ def test_a_sidecar_is_called_at_the_address_where_it_listens(
     assert [e.address for e in port.endpoints] == addresses
 
 
+@pytest.mark.parametrize(
+    "cluster_ips, addresses",
+    [
+        (("10.96.0.1",), ["10.0.0.1"]),
+        (("fd00:96::1",), ["fd00::1"]),
+        (("10.96.0.1", "fd00:96::1"), ["10.0.0.1"]),
+    ],
+)
+def test_an_intercepted_pod_is_called_by_one_family(
+    cluster_ips: tuple[str, ...], addresses: list[str]
+) -> None:
+    """Its sidecar takes both; by both at once it would count twice among others."""
+    service = replace(mk_service("web"), cluster_ips=cluster_ips)
+    pod = mk_pod("a", "10.0.0.1 fd00::1", app="web", sidecar="intercepted")
+    assert [e.address for e in port_of(build(service, pod)).endpoints] == addresses
+
+
 def test_only_slices_of_the_same_name_and_transport_are_behind_a_port() -> None:
     """A UDP port of the same number has its own endpoints; SCTP is left out."""
     service = mk_service(
