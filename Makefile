@@ -49,6 +49,10 @@ golden: install ## rewrite and prune the golden cases, then read the diff
 protos: install ## compile protos/ anew, then read the diff
 	$(BIN)/python protos/compile.py
 
+crds: install ## write the CRDs in deploy/ anew
+	$(BIN)/python -m deploy.generate
+.PHONY: crds
+
 check: install ## the problems of the examples
 	$(BIN)/smi-xds check --files examples
 
@@ -69,6 +73,10 @@ mutants: install ## change the xDS session in a thousand ways: do the tests noti
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'mutmut>=3.8,<3.9'
 	$(BIN)/python -m tests.mutants $(ARGS)
 .PHONY: mutants
+
+oracle: install ## real Envoys against the SMI oracle: 300 random meshes (ARGS="--meshes N --seed N")
+	$(BIN)/python -m tests.oracle $(ARGS)
+.PHONY: oracle
 
 clean: ## remove what was built here
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants .coverage*

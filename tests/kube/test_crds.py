@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.kube.api import Kube, KubectlError
+from tests.kube.plugin import CRDS
+
+EVERY_VERSION = CRDS.parent / "kubernetes" / "crds"
 
 ACCESS = "access.smi-spec.io/v1alpha3"
 SPECS = "specs.smi-spec.io/v1alpha4"
@@ -32,6 +35,10 @@ def _match(**match: object) -> dict[str, object]:
     return _object(SPECS, "HTTPRouteGroup", spec=spec)
 
 
+def _binding(**schemes: object) -> dict[str, object]:
+    return _object("access.smi-spec.io/v1alpha4", "IdentityBinding", spec={"schemes": schemes})
+
+
 def _split(*weights: object, **spec: object) -> dict[str, object]:
     backends = [{"service": f"v{n}", "weight": weight} for n, weight in enumerate(weights)]
     return _object(SPLIT, "TrafficSplit", spec={"service": "web", "backends": backends} | spec)
@@ -42,6 +49,13 @@ ACCEPTED = {
     "a TrafficTarget for nobody": _target(TARGET | {"rules": [], "sources": []}),
     "a kind of source that we do not know": _target(
         TARGET | {"sources": [{"kind": "Group", "name": "people"}]}
+    ),
+    # Only v1alpha1 and v1alpha2 have a field for it; pruned, it would not restrict.
+    "a port of an older version": _target(TARGET | {"destination": DESTINATION | {"port": 80}}),
+    "the same as text": _target(TARGET | {"destination": DESTINATION | {"port": "80"}}),
+    "an identity by pod labels": _binding(podLabelSelector={"matchLabels": {"a": "b"}}),
+    "identities by both other schemes": _binding(
+        serviceAccount="web", spiffeIdentities=["spiffe://cluster.local/ns/shop/sa/db"]
     ),
     "rules of every kind": _target(
         TARGET
@@ -67,6 +81,9 @@ ACCEPTED = {
         1, matches=[{"apiGroup": "specs.smi-spec.io", "kind": "HTTPRouteGroup", "name": "x"}]
     ),
     "a root in words of DNS": _split(1, service="web.shop.svc.cluster.local"),
+    "a split of the version before": _split(1, 2) | {"apiVersion": "split.smi-spec.io/v1alpha3"},
+    "matches of the version before": _match(headers={"x": "1"})
+    | {"apiVersion": "specs.smi-spec.io/v1alpha3"},
 }
 
 REFUSED = {
@@ -82,9 +99,27 @@ REFUSED = {
         _target(TARGET | {"rules": [{"kind": "GRPCRoute", "name": "x"}]}),
         'rules[0].kind: Unsupported value: "GRPCRoute"',
     ),
-    "a port of an older version": (
-        _target(TARGET | {"destination": DESTINATION | {"port": 80}}),
-        'unknown field "spec.destination.port"',
+    "a port of an older version that is none": (
+        _target(TARGET | {"destination": DESTINATION | {"port": 0}}),
+        "destination.port",
+    ),
+    "a group in a version without": (
+        _target(TARGET | {"destination": DESTINATION | {"group": "x"}}),
+        'unknown field "spec.destination.group"',
+    ),
+    "an identity by two names": (
+        _binding(serviceAccount="web", podLabelSelector={"matchLabels": {"a": "b"}}),
+        "podLabelSelector and serviceAccount exclude each other",
+    ),
+    "an identity of nobody": (_binding(), "schemes"),
+    "an identity of every pod": (_binding(podLabelSelector={"matchLabels": {}}), "matchLabels"),
+    "an identity by expressions": (
+        _binding(podLabelSelector={"matchLabels": {"a": "b"}, "matchExpressions": []}),
+        'unknown field "spec.schemes.podLabelSelector.matchExpressions"',
+    ),
+    "an identity without scheme": (
+        _binding(spiffeIdentities=["cluster.local/ns/shop/sa/web"]),
+        "spiffeIdentities[0]",
     ),
     "matches of an older version": (
         _object(SPECS, "HTTPRouteGroup", matches=[{"name": "buy"}]),
@@ -158,22 +193,61 @@ def test_refuses_what_smi_does_not_allow(
 def test_short_names_and_columns(kube: Kube, namespace: str) -> None:
     """The short names of SMI work, and the columns show what an operator looks for."""
     route = ACCEPTED["TCP ports"]
-    kube.apply(_target(TARGET), _match(), route, _split(90, 10), namespace=namespace)
+    kube.apply(
+        _target(TARGET),
+        _match(),
+        route,
+        _split(90, 10),
+        _binding(serviceAccount="web"),
+        namespace=namespace,
+    )
 
-    lists = kube.kubectl("get", "tt,htr,tr,ur,ts", "-n", namespace, "-o", "wide")
+    short = kube.kubectl("get", "tt,htr,tr,ur,ts,ib", "-n", namespace)
+    by_category = kube.kubectl("get", "smi", "-n", namespace, "-o", "name")
 
-    rows = {line.split()[0]: line for line in lists.splitlines() if line.startswith("t")}
-    assert "bookstore" in rows["traffictarget.access.smi-spec.io/tried"]
-    assert "bookbuyer" in rows["traffictarget.access.smi-spec.io/tried"]
-    assert "[5432]" in rows["tcproute.specs.smi-spec.io/tried"]
-    assert '{"service":"v0","weight":90}' in rows["trafficsplit.split.smi-spec.io/tried"]
-    assert "httproutegroup.specs.smi-spec.io/tried" in lists
+    rows = {line.split()[0]: line.split()[1:-1] for line in short.splitlines() if line}
+    assert rows["traffictarget.access.smi-spec.io/tried"] == ["bookstore"]
+    assert rows["httproutegroup.specs.smi-spec.io/tried"] == []
+    assert rows["tcproute.specs.smi-spec.io/tried"] == ["[5432]"]
+    weights = '[{"service":"v0","weight":90},{"service":"v1","weight":10}]'
+    assert rows["trafficsplit.split.smi-spec.io/tried"] == ["web", weights]
+    assert rows["identitybinding.access.smi-spec.io/tried"] == ["web"]
+    assert sorted(by_category.split()) == sorted(name for name in rows if name.endswith("/tried"))
+    wide = kube.kubectl("get", "tt,htr", "-n", namespace, "-o", "wide")
+    assert "bookbuyer" in wide
+    assert "buy" in wide
 
 
-@pytest.mark.parametrize("field", ["tt.spec.sources", "htr.spec.matches.headers", "tr", "ur", "ts"])
+@pytest.mark.parametrize(
+    "field", ["tt.spec.sources", "htr.spec.matches.headers", "tr", "ur", "ts", "ib", "ts.status"]
+)
 def test_explains_itself(kube: Kube, field: str) -> None:
     """`kubectl explain` describes every kind and its fields."""
     assert "<empty>" not in kube.kubectl("explain", field)
+
+
+def test_conditions_are_kept_apart(kube: Kube, namespace: str) -> None:
+    """Who writes the status changes nothing else, and no generation; the columns show it."""
+    kube.apply(_split(1), namespace=namespace)
+    times = {"lastTransitionTime": "2024-01-01T00:00:00Z", "observedGeneration": 1}
+    told = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""} | times
+    patch = json.dumps({"status": {"conditions": [told]}, "spec": {"service": "other"}})
+
+    kube.kubectl(
+        "patch", "ts", "tried", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch
+    )
+
+    kept = kube.get("ts", "tried", "-n", namespace)
+    assert kept["status"]["conditions"] == [told]
+    assert (kept["spec"]["service"], kept["metadata"]["generation"]) == ("web", 1)
+    assert "True" in kube.kubectl("get", "ts", "-n", namespace)
+
+
+def test_definitions_with_a_webhook(kube: Kube) -> None:
+    """An API server takes the definitions of every version; nothing is changed by asking."""
+    done = kube.kubectl("apply", "-k", str(EVERY_VERSION), "--dry-run=server", "--server-side")
+
+    assert done.count("serverside-applied") == 6
 
 
 def test_a_weight_is_patched_as_rollout_tools_do(kube: Kube, namespace: str) -> None:

@@ -1,0 +1,38 @@
+"""The definitions as manifests: YAML files, and the kustomization that lists them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from smi_xds.crds.definition import Conversion, definitions
+
+_HEADER = "# Made by `make crds` from smi_xds/crds: change it there.\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents lists, as people do, and repeats what stands in two places."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - theirs
+        super().increase_indent(flow, indentless=False)
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - theirs
+        return True
+
+
+def manifests(conversion: Conversion, *, comment: str = "") -> Mapping[str, str]:
+    """Texts by file name."""
+    files = {
+        f"{it['spec']['names']['plural']}.yaml": _HEADER + _yaml(it)
+        for it in definitions(conversion)
+    }
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": sorted(files),
+    }
+    return {**files, "kustomization.yaml": comment + _HEADER + _yaml(kustomization)}
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=96, allow_unicode=True)
