@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.live import LiveMesh, Reply, live_mesh
+from tests.support.udp import PATIENCE, SILENCE, udp_applications, udp_session
 
 EXAMPLES = sorted(
     path.parent for path in (Path(__file__).parent.parent / "examples").glob("*/expected.toml")
@@ -30,6 +31,18 @@ async def test_example(example: Path, tmp_path: Path) -> None:
             greeting = await mesh.greeting(connection["from"], connection["service"])
             wanted = connection["answered_by"]
             assert greeting.decode() == (f"{wanted}\n" if wanted else ""), connection
+        if datagrams := expected.get("datagram", []):
+            await _check_datagrams(mesh, datagrams)
+
+
+async def _check_datagrams(mesh: LiveMesh, datagrams: list[Mapping[str, str]]) -> None:
+    async with udp_applications(mesh):
+        for datagram in datagrams:
+            wanted = datagram["answered_by"]
+            patience = PATIENCE if wanted else SILENCE
+            async with udp_session(mesh, datagram["from"], datagram["service"]) as session:
+                answer = await session.ask(b"?", patience=patience)
+            assert answer.decode() == (f"{wanted}:?" if wanted else ""), datagram
 
 
 async def _check_request(mesh: LiveMesh, request: Mapping[str, Any]) -> None:
