@@ -172,6 +172,7 @@ def _print_grpc(
 def _how_to_call(mesh: "Mesh", workload: "Workload") -> list[str]:
     """Which addresses the application and its callers use."""
     from smi_xds.mesh.model import Sidecar
+    from smi_xds.xds.names import TUNNEL_PORT
 
     lines = [f"The sidecar of {workload.proxy}, {workload.identity}"]
     if workload.sidecar is Sidecar.INTERCEPTED:
@@ -179,6 +180,7 @@ def _how_to_call(mesh: "Mesh", workload: "Workload") -> list[str]:
             "runs as a user of its own (1337), by which deploy/interception/iptables.sh, run in "
             "the same network namespace, tells it from the application",
             f"calls every service by its address; egress to anything else is {workload.egress}",
+            *_ports_of_services(mesh, workload, address="127.0.0.1", udp_only=True),
         ]
     else:
         lines += _own_ports(mesh, workload)
@@ -187,6 +189,11 @@ def _how_to_call(mesh: "Mesh", workload: "Workload") -> list[str]:
         f"handed over to {workload.app_address}:{port.number} ({port.protocol})"
         for port in workload.ports
     ]
+    lines += [
+        f"is called: {workload.address}:{TUNNEL_PORT} (tunnel), "
+        f"handed over to {workload.app_address}:{port.number} (udp)"
+        for port in workload.udp_ports
+    ]
     return lines
 
 
@@ -194,12 +201,18 @@ def _own_ports(mesh: "Mesh", workload: "Workload") -> list[str]:
     """Where a bound sidecar offers services to its application."""
     from smi_xds.xds.names import OUTBOUND_PORT
 
-    reach = mesh.open | mesh.reach.get(workload.identity, frozenset())
     return [
         f"calls HTTP services: http://{workload.address}:{OUTBOUND_PORT}/ with their name as Host",
-        *(
-            f"calls {ref}: {workload.address}:{port}"
-            for ref, port in sorted(mesh.bound_ports.items())
-            if replace(ref, pod="") in reach
-        ),
+        *_ports_of_services(mesh, workload, address=workload.address),
+    ]
+
+
+def _ports_of_services(
+    mesh: "Mesh", workload: "Workload", *, address: str, udp_only: bool = False
+) -> list[str]:
+    reach = mesh.open | mesh.reach.get(workload.identity, frozenset())
+    return [
+        f"calls {ref}: {address}:{port}"
+        for ref, port in sorted(mesh.bound_ports.items())
+        if replace(ref, pod="") in reach and (ref.udp or not udp_only)
     ]
