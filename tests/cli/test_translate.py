@@ -46,6 +46,19 @@ metadata: {name: db, namespace: bookwarehouse}
 spec: {matches: {ports: [5432]}}
 """
 
+INTERCEPTED = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+  namespace: shop
+  annotations:
+    smi-xds.io/sidecar: intercepted
+    smi-xds.io/egress: closed
+    smi-xds.io/address: 10.0.0.1
+spec: {serviceAccountName: web}
+"""
+
 
 def test_json_lists_resources_by_type(capsys: pytest.CaptureFixture[str]) -> None:
     """Clusters, endpoints, listeners, routes and secrets, by the names that Envoy sees."""
@@ -115,6 +128,21 @@ def test_a_bootstrap_names_proxy_and_server(capsys: pytest.CaptureFixture[str]) 
     assert printed["node"]["id"] == "bookstore/bookstore-v1"
     assert '"::1"' in json.dumps(printed["static_resources"])
     assert "12345" in json.dumps(printed["static_resources"])
+
+
+def test_a_bootstrap_for_interception_says_what_redirects_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rules, the user that they know, and where else the application may connect."""
+    (tmp_path / "pod.yaml").write_text(INTERCEPTED)
+    assert run_cli("bootstrap", "--files", tmp_path, "--proxy", "shop/web") == 0
+    out, told = capsys.readouterr()
+
+    assert json.loads(out)["node"]["id"] == "shop/web"
+    assert "deploy/interception/iptables.sh" in told
+    assert "(1337)" in told
+    assert "egress to anything else is closed" in told
+    assert "calls HTTP services" not in told
 
 
 @pytest.mark.parametrize(

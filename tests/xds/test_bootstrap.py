@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smi_xds.mesh.model import Mesh, Workload
+from smi_xds.mesh.model import Mesh, Sidecar, Workload
 from smi_xds.values import ProxyId, Secret, SpiffeId
 from smi_xds.xds.bootstrap import admin_address, sidecar, static
 from smi_xds.xds.secrets import Credentials, leaf_secret
@@ -54,6 +54,14 @@ def test_a_sidecar_asks_for_everything_else() -> None:
         assert dynamic[kind]["ads"] == {}
     (cluster,) = found["static_resources"]["clusters"]
     assert cluster["connect_timeout"] == "5s"
+
+
+def test_an_intercepted_sidecar_says_who_it_is() -> None:
+    """To its own access logs: its outbound listeners are the same for all callers."""
+    intercepted = replace(CLIENT, sidecar=Sidecar.INTERCEPTED, address="10.0.0.2")
+    found = shown(sidecar(intercepted, server_host="10.0.0.9", server_port=15010))
+    assert found["node"]["metadata"] == {"identity": "spiffe://cluster.local/ns/shop/sa/client"}
+    assert found["admin"]["address"]["socket_address"]["port_value"] == 15000
 
 
 @pytest.mark.parametrize(

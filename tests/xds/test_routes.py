@@ -1,5 +1,6 @@
 """Route configurations."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,13 @@ from smi_xds.mesh.model import (
 )
 from smi_xds.values import AccessMode, ProxyId, ServiceRef
 from smi_xds.xds.resources import CLUSTER, Need
-from smi_xds.xds.routes import called_by, inbound_routes, outbound_host, outbound_routes
+from smi_xds.xds.routes import (
+    called_by,
+    inbound_routes,
+    outbound_host,
+    outbound_routes,
+    service_routes,
+)
 from tests.support.mesh import build_mesh
 from tests.support.objects import NS, mk_pod, mk_service
 from tests.support.shown import shown
@@ -110,6 +117,27 @@ def test_a_route_needs_the_clusters_of_all_its_backends() -> None:
     """Those without a weight too: its weight may change alone."""
     fragment = outbound_host(mk_routes(mk_entry("shop/s", v1=1, v2=0)), allowed=True, local=False)
     assert fragment.clusters == {Need(CLUSTER, "shop/v1:80"), Need(CLUSTER, "shop/v2:80")}
+
+
+def test_an_intercepted_caller_has_routes_per_service_for_any_host() -> None:
+    """Its address has decided which service is meant; who must not call it gets 403."""
+    routes = mk_routes(mk_entry("shop/s", v1=1, v2=2))
+    allowed, denied = (service_routes(routes, allowed=it) for it in (True, False))
+    assert allowed.name == denied.name == "outbound|shop/web:80"
+    for found in (allowed, denied):
+        (host,) = shown(found)["virtual_hosts"]
+        assert host["domains"] == ["*"]
+    assert allowed.needs == {Need(CLUSTER, "shop/v1:80"), Need(CLUSTER, "shop/v2:80")}
+    assert denied.needs == frozenset()
+
+
+def test_one_pod_of_a_headless_service_is_a_cluster_of_its_own() -> None:
+    """By its name in DNS, or by its address."""
+    routes = replace(mk_routes(mk_entry("", web=1)), pod="web-0")
+    assert called_by(routes) == {PortRef(WEB, 80, pod="web-0")}
+    assert acts(routes) == [{"cluster": "shop/web/web-0:80"}]
+    assert "web-0.web.shop.svc:80" in hosts(routes)[0]["domains"]
+    assert service_routes(routes, allowed=True).needs == {Need(CLUSTER, "shop/web/web-0:80")}
 
 
 def test_tcp_is_called_by_the_root_alone() -> None:
