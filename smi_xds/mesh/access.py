@@ -39,6 +39,8 @@ class AccountPorts:
     udp_targets: tuple[int, ...] = ()
     udp_services: tuple[tuple[int, int], ...] = ()
     sight: Sight = field(default_factory=Sight)
+    bare: bool = False
+    """Some of the pods have no sidecar: nobody there asks what is allowed."""
 
     @property
     def tcp(self) -> "_Served":
@@ -60,6 +62,11 @@ class _Served:
     targets: tuple[int, ...]
     others: tuple[int, ...]
     services: tuple[tuple[int, int], ...]
+
+    @property
+    def other(self) -> str:
+        """The other transport."""
+        return "TCP" if self.transport == "UDP" else "UDP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,7 @@ class _Reader:
         # Everything is read, even where one thing already voids it: all problems at once.
         usable = (self._subjects.has_destination(), self._check_rules())
         self._check_old_port()
+        self._check_sidecars()
         kinds = {rule.kind for rule, _ in self._routes}
         grant = Grant(
             target=f"{self._target.namespace}/{self._target.name}",
@@ -143,6 +151,16 @@ class _Reader:
         for index, rule in unknown:
             self._unknown_kind(f"spec.rules[{index}].kind", rule.kind, " or ".join(_RULE_KINDS))
         return bool(self._routes) and not unknown
+
+    def _check_sidecars(self) -> None:
+        if self._ports.bare:
+            self._add(
+                "spec.destination",
+                ProblemCode.NOT_ENFORCED,
+                "Some pods of the destination have no sidecar, so nobody enforces it there: "
+                "anyone may call them.",
+                "Give them a sidecar, by the annotation smi-xds.io/sidecar.",
+            )
 
     def _check_old_port(self) -> None:
         port = self._target.destination_port
@@ -246,10 +264,9 @@ class _Reader:
             self._add(
                 where,
                 ProblemCode.WRONG_TRANSPORT,
-                f"{route} lists {port}, which no Service of the destination's pods names as a "
-                f"{served.transport} port, but as one of the other transport.",
-                "List the port in a route of its own transport, or correct the `protocol` of the "
-                "Service's port.",
+                f"{route} lists {port}, which the destination's pods serve over {served.other}.",
+                f"List the port in a {served.other}Route, or write `protocol: {served.transport}` "
+                "at the Service's port.",
             )
         else:
             numbers = ", ".join(str(number) for number in served.targets)
