@@ -30,6 +30,7 @@ from typing import Final, TypeAlias
 import betterproto2
 
 from smi_xds.ads.cache import Cache
+from smi_xds.ads.holdoff import Telling
 from smi_xds.ads.server import listening
 from smi_xds.ads.status import Status
 from smi_xds.config import Address, parse_address
@@ -57,14 +58,16 @@ class Resources:
 
     A node that was given nothing yet is not answered: an empty answer would take away what its
     clients have from before. Every method takes messages, which may be changed afterwards: they
-    are encoded at once. Each call is told to the clients as a whole. A call that raises has changed
-    nothing.
+    are encoded at once. Each call is told to the clients as a whole, the first at once, those that
+    follow within milliseconds together: what a client is told is always the latest. A call that
+    raises has changed nothing.
     """
 
     def __init__(self) -> None:
         self._sets: dict[str, ResourceSet] = {}
         self._cache = Cache(holds_unknown=True)
         self._cache.publish(self._sets)
+        self._telling = Telling(self._cache, self._sets)
 
     def __contains__(self, node: str) -> bool:
         """Whether the node was given anything; a cleared one was."""
@@ -112,7 +115,7 @@ class Resources:
     def forget(self, node: str) -> None:
         """Keep nothing for the node; its clients keep what they have, and hear no more."""
         if self._sets.pop(node, None) is not None:
-            self._cache.publish_for(node, self._sets)
+            self._telling.changed(node)
 
     # ------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ class Resources:
             raise ValueError("a node has a name: the node.id of its bootstrap")
         kept = {type_: (layer,) for type_, layer in layers.items() if layer}
         self._sets[node] = ResourceSet(MappingProxyType(kept), label=version)
-        self._cache.publish_for(node, self._sets)
+        self._telling.changed(node)
 
 
 def _by_type(messages: Iterable[Message]) -> Mapping[TypeUrl, _Layer]:
@@ -176,8 +179,12 @@ class Server:
         """Where clients find it."""
         return str(Address(self.host, self.port))
 
+    resources: Resources
+    """What it serves."""
+
     async def converged(self) -> None:
-        """Wait until every connected client has answered all that it was sent."""
+        """Wait until every connected client has answered all that was changed until now."""
+        self.resources._telling.now()  # noqa: SLF001 - its other half
         await self.status.converged()
 
 
@@ -197,4 +204,4 @@ async def serving(
     async with listening(
         *(cache, status), host=where.host, port=where.port, identifier=identifier, services=debug
     ) as port:
-        yield Server(where.host, port, status)
+        yield Server(where.host, port, status, resources)

@@ -23,6 +23,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 
+from smi_xds.ads import holdoff
 from smi_xds.config import Address
 from smi_xds.debug.client import list_proxies
 from smi_xds.library import Resources, Server, serving
@@ -125,6 +126,30 @@ async def test_without_a_label_the_version_is_the_content(
     assert mine == "mine"
     assert two == again
     assert len({mine, one, two}) == 3
+
+
+@BOTH
+async def test_who_publishes_without_a_pause_starves_nobody(
+    server: Server, resources: Resources, is_delta: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many changes in a row the first is one round, and all others together are another."""
+    resources.set(NODE, [cluster("a")])
+    async with stream(server.address, is_delta=is_delta) as client:
+        await ask(client)
+        await server.converged()
+        monkeypatch.setattr(holdoff, "HOLD_OFF", 3600.0)
+        before = server.status.rounds[-1].number
+        for seconds in range(2, 102):
+            resources.set(NODE, [cluster("a", seconds=seconds)], version=str(seconds))
+        at_once = server.status.rounds[-1].number
+        assert at_once in (before, before + 1)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.converged())
+            heard = ""
+            while heard != "101":
+                heard = label(response := await client.hear())
+                await client.answer(response)
+        assert server.status.rounds[-1].number == at_once + 1
 
 
 @BOTH

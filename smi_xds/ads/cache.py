@@ -63,9 +63,15 @@ class Cache:
         """
         return self._round(snapshot, self._watchers, since)
 
-    def publish_for(self, node: str, snapshot: Mapping[str, ResourceSet]) -> int:
-        """Do the same where only the set of this node is another."""
-        return self._round(snapshot, (node,), None)
+    def publish_for(
+        self,
+        nodes: Collection[str],
+        snapshot: Mapping[str, ResourceSet],
+        *,
+        since: float | None = None,
+    ) -> int:
+        """Do the same where only the sets of these nodes are others."""
+        return self._round(snapshot, nodes, since)
 
     def _round(
         self, snapshot: Mapping[str, ResourceSet], nodes: Iterable[str], since: float | None
