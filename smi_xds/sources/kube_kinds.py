@@ -1,9 +1,10 @@
 """Which kinds are watched in a Kubernetes API server, and by which paths."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from smi_xds.objects.parse import FORMS, Form
-from smi_xds.objects.smi import ACCESS_GROUP, SPECS_GROUP, SPLIT_GROUP
+from smi_xds.objects.versions import SMI_KINDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,15 @@ class Kind:
     def is_custom(self) -> bool:
         """Whether it is there only after its CRD was applied."""
         return self.group.endswith(".smi-spec.io")
+
+    def in_all_versions(self) -> tuple[Self, ...]:
+        """Itself, and then the other versions that can be read, the newest first.
+
+        The CRDs of other meshes serve but one or two: OSM's TrafficSplit only v1alpha2.
+        """
+        versions = SMI_KINDS[self.kind].versions if self.is_custom else ()
+        others = (version for version in reversed(versions) if version != self.version)
+        return (self, *(replace(self, version=version) for version in others))
 
     @property
     def full_name(self) -> str:
@@ -51,9 +61,9 @@ KINDS = (
     Kind(kind="Service", plural="services", is_vital=True),
     Kind(kind="Pod", plural="pods", is_vital=True),
     Kind(kind="EndpointSlice", plural="endpointslices", group="discovery.k8s.io", is_vital=True),
-    Kind(kind="TrafficTarget", plural="traffictargets", group=ACCESS_GROUP, version="v1alpha3"),
-    Kind(kind="HTTPRouteGroup", plural="httproutegroups", group=SPECS_GROUP, version="v1alpha4"),
-    Kind(kind="TCPRoute", plural="tcproutes", group=SPECS_GROUP, version="v1alpha4"),
-    Kind(kind="UDPRoute", plural="udproutes", group=SPECS_GROUP, version="v1alpha4"),
-    Kind(kind="TrafficSplit", plural="trafficsplits", group=SPLIT_GROUP, version="v1alpha4"),
+    # Of ours, the version that the API server stores: it converts nothing to tell us.
+    *(
+        Kind(kind=it.kind, plural=it.plural, group=it.group, version=it.stored)
+        for it in SMI_KINDS.values()
+    ),
 )

@@ -140,7 +140,7 @@ class KindWatch:
         on_answer: Callable[[Origin], None],
     ) -> None:
         self.origin = Origin(KUBERNETES, f"{kind.full_name} {namespace}".rstrip())
-        self._kind = kind
+        self._preferred = self._kind = kind
         self._namespace = namespace
         self._api = api
         self._sink = sink
@@ -166,7 +166,7 @@ class KindWatch:
         """List, or watch until the watch ends; how long to wait before the next step."""
         try:
             if self._seen is None:
-                return await self._list()
+                return await self._list_what_is_served()
             return await self._watch(self._seen)
         except GoneError:
             self._seen = None
@@ -178,6 +178,20 @@ class KindWatch:
             return self._away(str(error))
         except UnreachableError as error:
             return self._away(str(error))
+
+    async def _list_what_is_served(self) -> float:
+        refusal = None
+        for kind in self._preferred.in_all_versions():
+            self._kind, self._parser = kind, JsonParser(kind.form)
+            try:
+                return await self._list()
+            except RefusedError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                refusal = refusal or error
+        self._kind = self._preferred
+        assert refusal is not None, "there is at least one version"
+        raise refusal
 
     async def _list(self) -> float:
         replaced, token = Replaced(()), ""

@@ -22,6 +22,7 @@ ALL_BUT_SPLITS = (
     "pods",
     "endpointslices.discovery.k8s.io",
     "traffictargets.access.smi-spec.io",
+    "identitybindings.access.smi-spec.io",
     "httproutegroups.specs.smi-spec.io",
     "tcproutes.specs.smi-spec.io",
     "udproutes.specs.smi-spec.io",

@@ -22,6 +22,7 @@ from tests.support.wait import eventually_async
 ACCOUNTS = "/api/v1/serviceaccounts"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 SPLITS = "/apis/split.smi-spec.io/v1alpha4/trafficsplits"
+VERSIONS_OF_SPLITS = [SPLITS.replace("v1alpha4", f"v1alpha{n}") for n in (4, 3, 2, 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -245,7 +246,7 @@ async def test_a_right_that_is_taken_away(api: FakeApi, tmp_path: Path) -> None:
 
 async def test_a_missing_crd(api: FakeApi, tmp_path: Path) -> None:
     """It is a problem that says what to apply; the others go on, and it is waited for."""
-    api.refusals[SPLITS] = 404
+    api.refusals |= dict.fromkeys(VERSIONS_OF_SPLITS, 404)
     async with watching(api.config(tmp_path)) as sink:
         await eventually_async(sink.is_synced)
         assert [str(problem) for problem in sink.objects.problems] == [
@@ -254,9 +255,32 @@ async def test_a_missing_crd(api: FakeApi, tmp_path: Path) -> None:
         ]
 
         api.put(SPLITS, "s", spec={"service": "web"})
-        del api.refusals[SPLITS]
+        api.refusals.clear()
         await eventually_async(lambda: sink.objects.splits)
         assert sink.codes == []
+
+
+async def test_the_crds_of_another_mesh(api: FakeApi, tmp_path: Path) -> None:
+    """Where the version that we prefer is not served, an older one is read; ours as it comes."""
+    newer, older, oldest = VERSIONS_OF_SPLITS[1:]
+    api.refusals |= {SPLITS: 404, newer: 404, oldest: 404}
+    backends = [{"service": "v1", "weight": 1}]
+    api.put(older, "s", spec={"service": "web", "backends": backends})
+    async with watching(api.config(tmp_path)) as sink:
+        await eventually_async(lambda: sink.objects.splits)
+        await watched(api, older)
+        api.put(older, "t", spec={"service": "db", "backends": backends})
+        await eventually_async(lambda: len(sink.objects.splits) == 2)
+        assert sink.codes == []
+        assert {it.version for (it,) in sink.objects.splits.values()} == {"v1alpha2"}
+
+        # Another mesh's CRD is replaced by ours: what is watched ends, and is listed anew.
+        api.put(SPLITS, "s", spec={"service": "web", "backends": backends})
+        api.refusals = {f"{older}?watch": 410}
+        api.send(older, END)
+        await eventually_async(
+            lambda: {it.version for (it,) in sink.objects.splits.values()} == {"v1alpha4"}
+        )
 
 
 async def test_a_crd_that_is_removed(api: FakeApi, tmp_path: Path) -> None:
@@ -264,7 +288,7 @@ async def test_a_crd_that_is_removed(api: FakeApi, tmp_path: Path) -> None:
     api.put(SPLITS, "s", spec={"service": "web"})
     async with watching(api.config(tmp_path)) as sink:
         await watched(api, SPLITS)
-        api.refusals |= {SPLITS: 404, f"{SPLITS}?watch": 404}
+        api.refusals |= dict.fromkeys([*VERSIONS_OF_SPLITS, f"{SPLITS}?watch"], 404)
         api.send(SPLITS, END)
 
         await eventually_async(lambda: sink.codes == [ProblemCode.MISSING_CRD])

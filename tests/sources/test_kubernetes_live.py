@@ -252,7 +252,7 @@ async def test_missing_crds(kube_without_crds: KubeCluster) -> None:
     kube = kube_without_crds
     async with running(source(kube)) as sink:
         await eventually_async(sink.is_synced)
-        assert sink.codes == [ProblemCode.MISSING_CRD] * 5
+        assert sink.codes == [ProblemCode.MISSING_CRD] * 6
         assert ServiceAccountRef("default", "default") in sink.objects.accounts
 
         await asyncio.to_thread(kube.apply_crds, CRDS)
