@@ -227,8 +227,10 @@ class Each(Table[K, V], _Computed):
 
     def refresh(self) -> None:
         """Compute what is missing or whose inputs changed."""
-        while self._dirty:
-            key = self._dirty.pop()
+        keys = tuple(self._dirty)
+        # Cleared at once: to take them one by one from a set that was large costs its old size.
+        self._dirty.clear()
+        for key in keys:
             if self._keys(key):
                 cell = self._cells.get(key)
                 if cell is None:

@@ -3,9 +3,12 @@
 The same for bound and intercepted sidecars; what a chain matches beside that is the listener's.
 """
 
+from functools import lru_cache
+
+from envoy_data_plane.envoy.config.core.v3 import TransportSocket
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, FilterChainMatch
 
-from smi_xds.mesh.model import InboundPort, Workload
+from smi_xds.mesh.model import InboundPort, Sidecar, Workload
 from smi_xds.values import AccessMode, Mode, SpiffeId
 from smi_xds.xds import names
 from smi_xds.xds.common import host, transport_socket
@@ -20,7 +23,7 @@ def inbound_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
 
 
 def _http_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
-    filters = [inbound_http(workload.identity, names.inbound(port.number))]
+    filters = [inbound_http(_logged(workload), names.inbound(port.number))]
     if workload.mtls is Mode.PERMISSIVE and workload.access is not AccessMode.STRICT:
         # TLS without our ALPN is the application's own; so gRPC clients call it in plaintext.
         own = _own_tls(_to_app(workload, port))
@@ -64,10 +67,23 @@ def _judged_in_the_handshake(filters: list[Filter], port: InboundPort) -> list[F
 def _to_app(workload: Workload, port: InboundPort) -> list[Filter]:
     """Hand over as it is; in shadow mode what would have been denied is counted on the way."""
     name = names.inbound(port.number)
-    proxy = inbound_tcp(workload.identity, name, name)
+    proxy = inbound_tcp(_logged(workload), name, name)
     if workload.access is AccessMode.SHADOW:
         return [tcp_shadow(name, tuple(g for g in port.grants if g.tcp)), proxy]
     return [proxy]
+
+
+def _logged(workload: Workload) -> SpiffeId | None:
+    """Whose name stands in its access log; None is whoever its bootstrap says.
+
+    So intercepted workloads have the same filters for the same port.
+    """
+    return None if workload.sidecar is Sidecar.INTERCEPTED else workload.identity
+
+
+@lru_cache(1024)
+def _mtls_socket(callers: tuple[SpiffeId, ...] | None, alpn: tuple[str, ...]) -> TransportSocket:
+    return transport_socket("tls", downstream_tls(callers, alpn=alpn))
 
 
 def _mtls(
@@ -84,7 +100,7 @@ def _mtls(
         filter_chain_match=FilterChainMatch(
             transport_protocol="tls", application_protocols=[names.ALPN, *chosen]
         ),
-        transport_socket=transport_socket("tls", downstream_tls(callers, alpn=chosen)),
+        transport_socket=_mtls_socket(callers, chosen),
         filters=filters,
     )
 

@@ -1,6 +1,7 @@
 """Clusters: one per service port for callers, one per own port for the application."""
 
 from datetime import timedelta
+from functools import cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
@@ -85,20 +86,17 @@ def outbound_cluster(ref: PortRef, protocol: Protocol) -> Resource:
 
 
 def inbound_cluster(workload: Workload, port: InboundPort) -> Resource:
-    """The application itself."""
+    """The application itself: at its own address or, where it has none, at the one called."""
     name = names.inbound(port.number)
-    endpoint = LbEndpoint(endpoint=Endpoint(address=socket(workload.app_address, port.number)))
-    cluster = Cluster(
-        name=name,
-        type=ClusterDiscoveryType.STATIC,
-        connect_timeout=CONNECT_TIMEOUT,
-        circuit_breakers=no_limits(),
-        load_assignment=ClusterLoadAssignment(
+    cluster = _original(name, _from_sidecar(workload))
+    if workload.app_address:
+        endpoint = LbEndpoint(endpoint=Endpoint(address=socket(workload.app_address, port.number)))
+        cluster.type = ClusterDiscoveryType.STATIC
+        cluster.lb_policy = ClusterLbPolicy.ROUND_ROBIN
+        cluster.load_assignment = ClusterLoadAssignment(
             cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
-        ),
-        upstream_bind_config=_from_sidecar(workload),
-        typed_extension_protocol_options=_http_options(port.protocol),
-    )
+        )
+    cluster.typed_extension_protocol_options = _http_options(port.protocol)
     return Resource.of(CLUSTER, name, encode(cluster))
 
 
@@ -108,11 +106,13 @@ def inbound_passthrough(workload: Workload) -> Resource:
     return Resource.of(CLUSTER, name, encode(_original(name, _from_sidecar(workload))))
 
 
+@cache
 def passthrough() -> Resource:
     """Wherever an intercepted application wanted to go."""
     return Resource.of(CLUSTER, names.PASSTHROUGH, encode(_original(names.PASSTHROUGH)))
 
 
+@cache
 def denied() -> Resource:
     """Nowhere: connections are closed without a byte."""
     cluster = Cluster(
@@ -145,6 +145,7 @@ def _from_sidecar(workload: Workload) -> BindConfig | None:
     sources = [
         SocketAddress(address=names.SIDECAR_SOURCE[":" in address], port_value=0)
         for address in (workload.app_address, workload.address, *workload.more_addresses)
+        if address
     ]
     unique = list({source.address: source for source in sources}.values())
     return BindConfig(
@@ -153,10 +154,12 @@ def _from_sidecar(workload: Workload) -> BindConfig | None:
     )
 
 
+@cache
 def _plaintext() -> TransportSocket:
     return transport_socket("raw_buffer", RawBuffer())
 
 
+@cache
 def no_limits() -> CircuitBreakers:
     """No limit that a service could run into."""
     return CircuitBreakers(
@@ -184,6 +187,7 @@ def load_balancing(*, weighted: bool) -> ClusterCommonLbConfig:
     )
 
 
+@cache
 def _http_options(protocol: Protocol) -> dict[str, Any]:
     if not protocol.is_http:
         return {}

@@ -1,6 +1,7 @@
 """Small Envoy messages that every generator needs."""
 
 from datetime import timedelta
+from functools import cache
 
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
@@ -22,11 +23,13 @@ NEVER = timedelta(0)
 """Switches a time-out of Envoy off."""
 
 
+@cache
 def mesh_endpoint() -> Struct:
     """`envoy.transport_socket_match` of endpoints that have a sidecar."""
     return Struct(fields={"mtls": Value(bool_value=True)})
 
 
+@cache
 def ads() -> ConfigSource:
     """On the same stream, in the order that we choose."""
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)

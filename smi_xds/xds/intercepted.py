@@ -7,6 +7,7 @@ only the connections of a chain that changed are drained.
 """
 
 from datetime import timedelta
+from functools import cache
 
 from envoy_data_plane.envoy.config.core.v3 import TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import (
@@ -45,7 +46,12 @@ def virtual_outbound(workload: Workload) -> Resource:
 
     What no other listener claims goes on to where it was going, or nowhere where egress is closed.
     """
-    default = names.PASSTHROUGH if workload.egress is Egress.OPEN else names.DENIED
+    return _virtual_outbound(workload.egress, _families(workload))
+
+
+@cache
+def _virtual_outbound(egress: Egress, families: frozenset[bool]) -> Resource:
+    default = names.PASSTHROUGH if egress is Egress.OPEN else names.DENIED
     listener = Listener(
         name=names.OUTBOUND,
         enable_reuse_port=False,
@@ -57,7 +63,7 @@ def virtual_outbound(workload: Workload) -> Resource:
         ),
     )
     # Redirected connections arrive at loopback: nobody else has any business here.
-    _at(listener, workload, names.OUTBOUND_PORT, ("127.0.0.1", "::1"))
+    _at(listener, families, names.OUTBOUND_PORT, ("127.0.0.1", "::1"))
     needs = [Need(CLUSTER, names.DENIED), Need(CLUSTER, default)]
     return Resource.of(LISTENER, names.OUTBOUND, encode(listener), needs=needs)
 
@@ -90,8 +96,7 @@ def outbound_listener(
 
 def virtual_inbound(workload: Workload) -> Resource:
     """The listener to which everything is redirected that others send to the workload."""
-    nowhere = inbound_tcp(workload.identity, _GUARD, names.DENIED)
-    chains = [_guard(port, nowhere) for port in sorted(RESERVED_PORTS)]
+    chains = [*_inbound_guards()]
     needs = {Need(CLUSTER, names.DENIED), Need(SECRET, names.IDENTITY), Need(SECRET, names.TRUST)}
     for port in workload.ports:
         found = inbound_chains(workload, port)
@@ -112,15 +117,12 @@ def virtual_inbound(workload: Workload) -> Resource:
         name=names.INBOUND,
         enable_reuse_port=False,
         traffic_direction=TrafficDirection.INBOUND,
-        listener_filters=[
-            _listener_filter("original_dst", OriginalDst()),
-            _listener_filter("tls_inspector", TlsInspector()),
-        ],
+        listener_filters=_inspectors(),
         listener_filters_timeout=_INSPECTION,
         continue_on_listener_filters_timeout=True,
         filter_chains=chains,
     )
-    _at(listener, workload, names.INBOUND_PORT, ("0.0.0.0", "::"))  # noqa: S104 - its own pod
+    _at(listener, _families(workload), names.INBOUND_PORT, ("0.0.0.0", "::"))  # noqa: S104 - its own pod
     return Resource.of(LISTENER, names.INBOUND, encode(listener), needs=needs)
 
 
@@ -131,6 +133,12 @@ def _guard(port: int, nowhere: Filter) -> FilterChain:
         filter_chain_match=FilterChainMatch(destination_port=port),
         filters=[nowhere],
     )
+
+
+@cache
+def _inbound_guards() -> tuple[FilterChain, ...]:
+    nowhere = inbound_tcp(None, _GUARD, names.DENIED)
+    return tuple(_guard(port, nowhere) for port in sorted(RESERVED_PORTS))
 
 
 def _is_open(workload: Workload) -> bool:
@@ -145,13 +153,27 @@ def _undeclared(workload: Workload) -> FilterChain:
     return FilterChain(name=name, filters=filters)
 
 
+@cache
+def _inspectors() -> list[ListenerFilter]:
+    return [
+        _listener_filter("original_dst", OriginalDst()),
+        _listener_filter("tls_inspector", TlsInspector()),
+    ]
+
+
 def _listener_filter(kind: str, config: Message) -> ListenerFilter:
     return ListenerFilter(name=f"envoy.filters.listener.{kind}", typed_config=pack(config))
 
 
-def _at(listener: Listener, workload: Workload, port: int, addresses: tuple[str, str]) -> None:
-    """Bind one address of each family that the workload has."""
-    has = {":" in address for address in (workload.address, *workload.more_addresses)}
-    first, *more = [socket(it, port) for it in addresses if (":" in it) in has]
+def _families(workload: Workload) -> frozenset[bool]:
+    """Whether it has IPv6 addresses (True), IPv4 ones (False), or both."""
+    return frozenset(":" in it for it in (workload.address, *workload.more_addresses))
+
+
+def _at(
+    listener: Listener, families: frozenset[bool], port: int, addresses: tuple[str, str]
+) -> None:
+    """Bind one address of each family."""
+    first, *more = [socket(it, port) for it in addresses if (":" in it) in families]
     listener.address = first
     listener.additional_addresses = [AdditionalAddress(address=it) for it in more]

@@ -32,6 +32,8 @@ class InterceptedSets:
     ) -> None:
         self._routes, self._callers, self._wanted = routes, callers, wanted
         self._at = graph.groups(destinations, lambda ref: (ref,))
+        self._protocol = graph.each(self._at, lambda ref: routes[ref].protocol)
+        self._http = graph.each(self._at, self._http_listeners)
         self._allowed = graph.each(self._at, lambda ref: self._variant(ref, allowed=True))
         self._denied = graph.each(self._at, lambda ref: self._variant(ref, allowed=False))
         self._order = graph.whole(lambda: in_order(self._denied.mapping()))
@@ -52,15 +54,20 @@ class InterceptedSets:
         if not self._wanted():
             return None
         routes = self._routes[ref]
-        listeners = tuple(
-            outbound_listener(destination, ref, routes.protocol, allowed=allowed)
+        if routes.protocol.is_http:  # requests are denied by their route
+            return (service_routes(routes, allowed=allowed), *self._http[ref])
+        return self._listeners(ref, allowed=allowed)
+
+    def _listeners(self, ref: PortRef, *, allowed: bool) -> tuple[Resource, ...]:
+        protocol = self._protocol[ref]
+        return tuple(
+            outbound_listener(destination, ref, protocol, allowed=allowed)
             for destination in sorted(self._at[ref])
         )
-        return (
-            (service_routes(routes, allowed=allowed), *listeners)
-            if routes.protocol.is_http
-            else listeners
-        )
+
+    def _http_listeners(self, ref: PortRef) -> tuple[Resource, ...] | None:
+        wanted = self._wanted() and self._protocol[ref].is_http
+        return self._listeners(ref, allowed=True) if wanted else None
 
 
 def intercepted_resources(workload: Workload) -> Iterator[Resource]:

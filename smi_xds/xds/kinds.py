@@ -39,6 +39,17 @@ def kind_of(workload: Workload) -> Kind:
     """The kind of a workload with a sidecar."""
     if workload.sidecar is not Sidecar.INTERCEPTED:
         return Kind(replace(workload, proxy=_NOBODY))
-    families = [":" in it for it in (workload.address, *workload.more_addresses)]
-    address, *more = (_ANY_ADDRESS[family] for family in dict.fromkeys(families))
-    return Kind(replace(workload, proxy=_NOBODY, address=address, more_addresses=tuple(more)))
+    own = (workload.address, *workload.more_addresses)
+    address, *more = (_ANY_ADDRESS[family] for family in dict.fromkeys(":" in it for it in own))
+    # An application at the pod's own address is found there without being told. Datagrams come
+    # out of a tunnel, which does not say to which address they were sent.
+    as_called = workload.app_address in own and not workload.udp_ports
+    return Kind(
+        replace(
+            workload,
+            proxy=_NOBODY,
+            address=address,
+            more_addresses=tuple(more),
+            app_address="" if as_called else workload.app_address,
+        )
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import (
@@ -148,6 +149,7 @@ def _act(route: Route, entry: RouteEntry, routes: PortRoutes) -> None:
     route.route = action
 
 
+@cache
 def _retries() -> RetryPolicy:
     return RetryPolicy(
         retry_on=_RETRY_ON,
