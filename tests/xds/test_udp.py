@@ -1,0 +1,193 @@
+"""UDP in Envoy's words."""
+
+from dataclasses import replace
+
+import pytest
+
+from smi_xds.mesh.model import (
+    Endpoint,
+    Grant,
+    PortRef,
+    Sidecar,
+    Source,
+    UdpPort,
+    Workload,
+)
+from smi_xds.values import AccessMode, Mode, ProxyId, ServiceRef
+from smi_xds.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Need
+from smi_xds.xds.udp import (
+    outbound_udp_cluster,
+    outbound_udp_listener,
+    tunnel_ends,
+    tunnel_listener,
+    tunnel_routes,
+    udp_resources,
+)
+from tests.support.objects import spiffe
+from tests.support.shown import shown
+
+DNS = PortRef(ServiceRef("shop", "dns"), 53, udp=True)
+ROOT = PortRef(ServiceRef("shop", "root"), 53, udp=True)
+GRANT = Grant(
+    target="shop/t",
+    sources=(Source(spiffe("client")),),
+    ports=None,
+    http=(),
+    tcp=False,
+    l7=True,
+    udp=None,
+)
+SERVER = Workload(
+    proxy=ProxyId("shop", "dns"),
+    identity=spiffe("dns"),
+    address="10.0.0.1",
+    app_address="127.0.0.1",
+    sidecar=Sidecar.BOUND,
+    access=AccessMode.STRICT,
+    mtls=Mode.STRICT,
+    udp_ports=(
+        UdpPort(number=5353, services=(DNS, ROOT), grants=(GRANT,)),
+        UdpPort(number=8125, services=(PortRef(ServiceRef("shop", "dns"), 8125, udp=True),)),
+    ),
+)
+RBAC = "envoy.filters.http.rbac"
+
+
+def test_a_service_has_a_local_port_from_which_a_tunnel_leads() -> None:
+    """It asks for the service, carries the longest datagrams, and buffers while it opens."""
+    listener = outbound_udp_listener(SERVER, DNS, 20001, outside=False)
+    assert listener.needs == {Need(CLUSTER, "shop/dns:53/udp")}
+    found = shown(listener)
+    assert found["address"]["socket_address"] == {
+        "protocol": "UDP",
+        "address": "10.0.0.1",
+        "port_value": 20001,
+    }
+    assert found["enable_reuse_port"] is False
+    longest = {"max_rx_datagram_size": "65535"}  # 64 bits are strings in JSON
+    assert found["udp_listener_config"]["downstream_socket_config"] == longest
+    proxy = found["listener_filters"][0]["typed_config"]
+    assert proxy["tunneling_config"]["target_host"] == "dns.shop"
+    assert proxy["tunneling_config"]["default_target_port"] == 53
+    assert proxy["session_filters"][0]["name"] == "envoy.filters.udp.session.http_capsule"
+    assert proxy["idle_timeout"] == "60s"
+
+
+def test_outside_the_mesh_there_is_no_tunnel() -> None:
+    """Neither at the listener nor at the cluster."""
+    listener = shown(outbound_udp_listener(SERVER, DNS, 20001, outside=True))
+    proxy = listener["listener_filters"][0]["typed_config"]
+    assert {"tunneling_config", "session_filters"} & set(proxy) == set()
+    cluster = outbound_udp_cluster(DNS, outside=True)
+    assert "transport_socket" not in shown(cluster)
+    assert cluster.needs == {Need(ENDPOINTS, "shop/dns:53/udp")}
+
+
+def test_an_intercepted_application_calls_loopback() -> None:
+    """There nobody else can send in its name."""
+    workload = replace(SERVER, sidecar=Sidecar.INTERCEPTED)
+    found = shown(outbound_udp_listener(workload, DNS, 20001, outside=False))
+    assert found["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
+def test_a_tunnel_is_mtls_to_the_identities_behind_a_service() -> None:
+    """Over HTTP/2 with extended CONNECT; a split is in the endpoints."""
+    cluster = outbound_udp_cluster(DNS, outside=False)
+    found = shown(cluster)
+    options = found["typed_extension_protocol_options"]
+    (http,) = options.values()
+    assert http["explicit_http_config"]["http2_protocol_options"]["allow_connect"] is True
+    assert found["transport_socket"]["name"] == "envoy.transport_sockets.tls"
+    assert "locality_weighted_lb_config" in found["common_lb_config"]
+    assert cluster.needs == {
+        Need(ENDPOINTS, "shop/dns:53/udp"),
+        Need(SECRET, "identity"),
+        Need(SECRET, "peers|shop/dns:53/udp"),
+    }
+
+
+def test_tunnels_end_at_the_sidecars() -> None:
+    """One for each, however many ports it serves; none where there is no sidecar."""
+    here = Endpoint(address="10.0.0.1", port=5353, identity=spiffe("dns"))
+    there = Endpoint(address="10.0.0.2", port=5353)
+    assert tunnel_ends((here, replace(here, port=5354), there)) == (replace(here, port=15008),)
+
+
+def test_each_port_of_a_service_is_a_route_with_the_rules_of_its_target_port() -> None:
+    """Nobody's port stays, and denies; what is said of requests is left out."""
+    routes = tunnel_routes(SERVER)
+    assert routes.needs == {Need(CLUSTER, "inbound|5353/udp"), Need(CLUSTER, "inbound|8125/udp")}
+    (host,) = shown(routes)["virtual_hosts"]
+    asked = [
+        (route["match"]["headers"][0]["string_match"]["exact"], route["route"]["cluster"])
+        for route in host["routes"]
+    ]
+    assert asked == [
+        ("/.well-known/masque/udp/dns.shop/53/", "inbound|5353/udp"),
+        ("/.well-known/masque/udp/root.shop/53/", "inbound|5353/udp"),
+        ("/.well-known/masque/udp/dns.shop/8125/", "inbound|8125/udp"),
+    ]
+    rules = [route["typed_per_filter_config"][RBAC]["rbac"]["rules"] for route in host["routes"]]
+    assert [list(it.get("policies", {})) for it in rules] == [["shop/t"], ["shop/t"], []]
+    assert rules[0]["policies"]["shop/t"]["permissions"] == [{"any": True}]
+
+
+@pytest.mark.parametrize(
+    "access, judged",
+    [
+        (AccessMode.STRICT, "rules"),
+        (AccessMode.SHADOW, "shadow_rules"),
+        (AccessMode.PERMISSIVE, ""),
+    ],
+)
+def test_the_access_mode_says_what_the_rules_do(access: AccessMode, judged: str) -> None:
+    """They deny, they only count, or there are none."""
+    (host,) = shown(tunnel_routes(replace(SERVER, access=access)))["virtual_hosts"]
+    config = host["routes"][0].get("typed_per_filter_config", {})
+    assert bool(config) == bool(judged)
+    if judged:
+        assert judged in config[RBAC]["rbac"]
+
+
+def chain(workload: Workload) -> str:
+    """The name of the tunnel's chain."""
+    (found,) = shown(tunnel_listener(workload))["filter_chains"]
+    return str(found["name"])
+
+
+def test_other_rules_are_another_chain() -> None:
+    """So that open streams end; another root of a split takes nothing from anybody."""
+    first, *others = SERVER.udp_ports
+    revoked = replace(SERVER, udp_ports=(replace(first, grants=()), *others))
+    fewer = replace(SERVER, udp_ports=(replace(first, services=(DNS,)), *others))
+    assert chain(revoked) != chain(SERVER)
+    assert chain(fewer) == chain(SERVER)
+    assert chain(replace(SERVER, access=AccessMode.SHADOW)) == "tunnel|shadow"
+    assert chain(replace(revoked, access=AccessMode.SHADOW)) == "tunnel|shadow"
+    assert chain(replace(SERVER, access=AccessMode.PERMISSIVE)) == "tunnel|permissive"
+
+
+def test_a_tunnel_has_every_address_of_its_pod() -> None:
+    """At 15008, by mTLS alone, whatever the mode."""
+    workload = replace(SERVER, mtls=Mode.PERMISSIVE, more_addresses=("fd00::1",))
+    found = shown(tunnel_listener(workload))
+    assert found["address"]["socket_address"] == {"address": "10.0.0.1", "port_value": 15008}
+    (more,) = found["additional_addresses"]
+    assert more["address"]["socket_address"] == {"address": "fd00::1", "port_value": 15008}
+    context = found["filter_chains"][0]["transport_socket"]["typed_config"]
+    assert context["require_client_certificate"] is True
+
+
+def test_a_workload_gets_what_it_calls_and_what_it_serves() -> None:
+    """Without UDP, nothing."""
+    found = list(udp_resources(SERVER, ((ROOT, 20001, False),)))
+    assert sorted((it.type, it.name) for it in found) == sorted(
+        [
+            (LISTENER, "outbound|shop/root:53/udp"),
+            (LISTENER, "tunnel"),
+            (ROUTES, "tunnel"),
+            (CLUSTER, "inbound|5353/udp"),
+            (CLUSTER, "inbound|8125/udp"),
+        ]
+    )
+    assert list(udp_resources(replace(SERVER, udp_ports=()), ())) == []
