@@ -46,6 +46,7 @@ class ProblemCode(StrEnum):
     NOT_AN_HTTP_PORT = "NotAnHTTPPort"
     DEPRECATED_PORT = "DeprecatedPort"
     WRONG_TRANSPORT = "WrongTransport"
+    NOT_ENFORCED = "NotEnforced"
     # IdentityBinding.
     UNPROVABLE_IDENTITY = "UnprovableIdentity"
     NOTHING_SELECTED = "NothingSelected"
@@ -53,6 +54,8 @@ class ProblemCode(StrEnum):
     INVALID_REGEX = "InvalidRegex"
     COSTLY_REGEX = "CostlyRegex"
     INVALID_METHOD = "InvalidMethod"
+    NO_MATCHES = "NoMatches"
+    NEVER_HOLDS = "NeverHolds"
     DUPLICATE_MATCH = "DuplicateMatch"
     INVALID_HEADER = "InvalidHeader"
     INVALID_PORT = "InvalidPort"
@@ -71,9 +74,11 @@ class ProblemCode(StrEnum):
     FOREIGN_ROOT = "ForeignRoot"
     EXTERNAL_NAME = "ExternalName"
     HEADLESS_ROOT = "HeadlessRoot"
+    NESTED_SPLIT = "NestedSplit"
     # Services and workloads.
     PORT_CONFLICT = "PortConflict"
     MISSING_TARGET_PORT = "MissingTargetPort"
+    UNKNOWN_PROTOCOL = "UnknownProtocol"
     ADDRESS_CONFLICT = "AddressConflict"
     SERVER_FIRST_PERMISSIVE = "ServerFirstPermissive"
     INVALID_ANNOTATION = "InvalidAnnotation"
@@ -100,11 +105,15 @@ _WARNINGS = frozenset(
         ProblemCode.NOTHING_SELECTED,
         ProblemCode.NOT_AN_HTTP_PORT,
         ProblemCode.DEPRECATED_PORT,
+        ProblemCode.NOT_ENFORCED,
+        ProblemCode.NEVER_HOLDS,
         ProblemCode.DUPLICATE_MATCH,
         ProblemCode.NEGATIVE_WEIGHT,
         ProblemCode.MISSING_WEIGHT,
         ProblemCode.DUPLICATE_BACKEND,
         ProblemCode.HEADLESS_ROOT,
+        ProblemCode.NESTED_SPLIT,
+        ProblemCode.UNKNOWN_PROTOCOL,
         ProblemCode.SERVER_FIRST_PERMISSIVE,
         ProblemCode.UNKNOWN_PORT,
         ProblemCode.WRONG_TRANSPORT,

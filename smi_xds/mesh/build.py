@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, Final
 
 from smi_xds.mesh.annotations import PodSettings, pod_settings
+from smi_xds.mesh.external import nested_splits
 from smi_xds.mesh.grants import AccessPasses
 from smi_xds.mesh.interception import InterceptionPasses
 from smi_xds.mesh.matches import RouteMatches, read_matches
@@ -81,6 +82,7 @@ class MeshBuilder:
         self._reach = graph.groups(self._routes, _callers)
         claims = graph.each(self._services, self._claims)
         self._bound = graph.whole(lambda: bound_ports(claims.mapping().values()))
+        self._identities = graph.groups(self._workloads, lambda it: (it.identity,))
         self._clients = graph.groups(self._workloads, _is_client)
         self._interception = InterceptionPasses(
             graph,
@@ -101,6 +103,7 @@ class MeshBuilder:
             *self._access.problems,
             graph.each(self._traffic, lambda it: self._traffic[it].problems or None),
             graph.each(self._splits, self._missing_root),
+            graph.each(self._splits, self._nested),
             graph.each(addresses, lambda it: address_conflicts(it, addresses[it]) or None),
         )
         proxyless = graph.whole(self._proxyless)
@@ -133,6 +136,7 @@ class MeshBuilder:
             bound_ports=self._bound(),
             pods=self._interception.pods,
             destinations=self._interception.destinations,
+            identities=self._identities.mapping(),
             problems=problems,
             objects=objects,
         )
@@ -205,6 +209,10 @@ class MeshBuilder:
         if root in self._service_groups:
             return None
         return tuple(_no_root(root, split) for split in self._splits[root])
+
+    def _nested(self, root: ServiceRef) -> tuple[Problem, ...] | None:
+        found = nested_splits(self._splits[root], lambda it: bool(self._splits.get(it)))
+        return tuple(found) or None
 
     def _proxyless(self) -> tuple[Problem, ...]:
         if not self._clients.mapping():

@@ -1,6 +1,6 @@
-"""Splits of what nobody here can split: names outside the mesh, and pods called one by one."""
+"""Splits of what nobody here can split: names outside the mesh, pods called one by one, splits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from smi_xds.mesh.model import Service
 from smi_xds.objects.smi import TrafficSplit
@@ -33,6 +33,24 @@ def backend_problems(
         if found is not None and found.external:
             where = f"spec.backends[{index}].service"
             yield _external(split, where, found.service, "so it is left out")
+
+
+def nested_splits(
+    splits: tuple[TrafficSplit, ...], roots: Callable[[ServiceRef], bool]
+) -> Iterator[Problem]:
+    """Backends that are split themselves, which has no effect on what the split sends there."""
+    for split in splits:
+        for index, backend in enumerate(split.backends):
+            name = ServiceRef(split.namespace, backend.service)
+            if backend.service != split.service.partition(".")[0] and roots(name):
+                yield Problem(
+                    ref=split.ref,
+                    field=f"spec.backends[{index}].service",
+                    code=ProblemCode.NESTED_SPLIT,
+                    message=f"Service {name} is split by a TrafficSplit of its own, which is not "
+                    "followed: its own endpoints get the share.",
+                    cure="List the backends of that split here, with their part of the weight.",
+                )
 
 
 def _external(split: TrafficSplit, field: str, service: ServiceRef, consequence: str) -> Problem:

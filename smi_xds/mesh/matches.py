@@ -6,6 +6,7 @@ a whole listener with it. A match that cannot be used drops out with a problem: 
 the others stand.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import re2
@@ -51,6 +52,17 @@ def read_matches(group: HTTPRouteGroup) -> RouteMatches:
         problems.extend(wrong)
         if not wrong:
             usable.append((match.name, _to_match(match)))
+            problems.extend(_vain(match, group, field))
+    if not group.matches:
+        problems.append(
+            Problem(
+                ref=group.ref,
+                field="spec.matches",
+                code=ProblemCode.NO_MATCHES,
+                message="It has no match, so a rule that names it allows nothing.",
+                cure="Write a match; one with nothing but a name holds for every request.",
+            )
+        )
     return RouteMatches(by_name=tuple(usable), problems=tuple(problems))
 
 
@@ -98,6 +110,34 @@ def _wrong(match: HTTPMatch, group: HTTPRouteGroup, field: str) -> list[Problem]
         if (problem := _wrong_regex(regex, group, where)) is not None:
             problems.append(problem)
     return problems
+
+
+def _vain(match: HTTPMatch, group: HTTPRouteGroup, field: str) -> Iterator[Problem]:
+    """A match that no request can meet."""
+    path = match.path_regex or ""
+    if not _meets_a_path(path):
+        yield Problem(
+            ref=group.ref,
+            field=f"{field}.pathRegex",
+            code=ProblemCode.NEVER_HOLDS,
+            message=f"{path!r} is anchored at the start, and no path begins so: paths begin with a "
+            "slash.",
+            cure=f"Write '/{path}', or '.*{path}' for anywhere.",
+        )
+    if set(match.methods or ()) == {"CONNECT"}:
+        yield Problem(
+            ref=group.ref,
+            field=f"{field}.methods",
+            code=ProblemCode.NEVER_HOLDS,
+            message="Sidecars carry no CONNECT requests, so the match never holds.",
+            cure="Use a TCPRoute for tunnels, or list other methods.",
+        )
+
+
+def _meets_a_path(regex: str) -> bool:
+    """Whether any string that begins with a slash may match, as far as RE2 can tell."""
+    least, most = re2.compile(f"^(?:{regex})(?s:.*)$", _OPTIONS).possiblematchrange(8)
+    return bool(most >= b"/" and least < b"0")
 
 
 def _wrong_regex(regex: str, group: HTTPRouteGroup, field: str) -> Problem | None:

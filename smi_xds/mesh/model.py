@@ -358,6 +358,7 @@ class Mesh:
     those that anyone may (`open`). `bound_ports` are the local ports on which bound sidecars
     offer TCP and UDP services. `pods` are the pods of headless services, each as a service of its
     own would be. `destinations` says what intercepted workloads mean by an address.
+    `identities` says who of the workloads has each.
     """
 
     trust_domain: str
@@ -369,6 +370,7 @@ class Mesh:
     bound_ports: Mapping[PortRef, int] = field(default_factory=dict)
     pods: Mapping[PortRef, PortRoutes] = field(default_factory=dict)
     destinations: Mapping[Destination, PortRef] = field(default_factory=dict)
+    identities: Mapping[SpiffeId, frozenset[ProxyId]] = field(default_factory=dict, compare=False)
     problems: tuple[Problem, ...] = ()
     objects: Objects | None = field(default=None, compare=False, repr=False)
     """What it was made of: for names in explanations. Nothing that is served reads it."""

@@ -83,6 +83,12 @@ def protocol_of(port: KubeServicePort) -> Protocol:
     return _KNOWN_PORTS.get(port.port, Protocol.HTTP)
 
 
+def is_known(port: KubeServicePort) -> bool:
+    """Whether its `appProtocol`, if it says one, is one that counts."""
+    named = port.app_protocol.lower()
+    return not named or port.transport is Transport.UDP or named in _APP_PROTOCOLS
+
+
 def build_service(
     group: ServiceGroup, settings: tuple[PodSettings, ...], trust_domain: str
 ) -> Service:

@@ -22,7 +22,7 @@ from smi_xds.mesh.model import (
     WeightedBackend,
 )
 from smi_xds.mesh.udp import as_carried, udp_problems
-from smi_xds.objects.smi import TrafficSplit
+from smi_xds.objects.smi import SPECS_GROUP, TrafficSplit
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ServiceRef
 
@@ -218,6 +218,13 @@ class _Split:
                     ProblemCode.UNKNOWN_KIND,
                     f"The kind {match.kind!r} is not known here.",
                     "Write HTTPRouteGroup.",
+                )
+            elif match.api_group not in (None, "", SPECS_GROUP):
+                self.add(
+                    f"spec.matches[{index}].apiGroup",
+                    ProblemCode.UNKNOWN_KIND,
+                    f"The group {match.api_group!r} has no HTTPRouteGroup that is known here.",
+                    f"Write {SPECS_GROUP}, or leave it out.",
                 )
             elif group is None:
                 self.add(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from smi_xds.mesh.access import AccountPorts
 from smi_xds.mesh.annotations import PodSettings
 from smi_xds.mesh.model import Grant, InboundPort, PortRef, Protocol, Sidecar, Workload
-from smi_xds.mesh.services import protocol_of
+from smi_xds.mesh.services import is_known, protocol_of
 from smi_xds.mesh.subjects import Sight, from_anywhere
 from smi_xds.mesh.udp import udp_ports
 from smi_xds.objects.kube import Pod, Service, Transport
@@ -47,6 +47,8 @@ class Served:
     """A workload before anyone's rights are known, and what is wrong with its ports."""
 
     workload: Workload | None
+    bare: bool = False
+    """It has no sidecar, and can be called."""
     service_ports: tuple[tuple[int, int], ...] = ()
     """(Service port, target port) of every TCP port behind which it stands."""
     udp_service_ports: tuple[tuple[int, int], ...] = ()
@@ -74,7 +76,10 @@ def build_backing(group: ServiceGroup) -> Backing:
             pods.setdefault(name, {}).update(dict.fromkeys(served))
     return Backing(
         pods={name: tuple(found) for name, found in pods.items()},
-        problems=tuple(_missing_ports(group.service, pods.values())),
+        problems=(
+            *_missing_ports(group.service, pods.values()),
+            *_unknown_protocols(group.service),
+        ),
     )
 
 
@@ -95,6 +100,28 @@ def _missing_ports(
             )
 
 
+def _unknown_protocols(service: Service) -> Iterator[Problem]:
+    for index, port in enumerate(service.ports):
+        where = f"spec.ports[{index}]"
+        if port.transport is Transport.SCTP:
+            yield Problem(
+                ref=service.ref,
+                field=f"{where}.protocol",
+                code=ProblemCode.UNKNOWN_PROTOCOL,
+                message=f"No sidecar carries SCTP, so port {port.port} is left out.",
+                cure="Use TCP or UDP, or call it outside the mesh.",
+            )
+        elif not is_known(port):
+            yield Problem(
+                ref=service.ref,
+                field=f"{where}.appProtocol",
+                code=ProblemCode.UNKNOWN_PROTOCOL,
+                message=f"The protocol {port.app_protocol!r} is not known here; the port counts as "
+                f"{protocol_of(port)}.",
+                cure="Write http, http2, grpc, tcp or tcp-server-first.",
+            )
+
+
 def build_workload(
     pod: Pod, settings: PodSettings, served: tuple[ServedPort, ...], trust_domain: str
 ) -> Served:
@@ -108,7 +135,8 @@ def build_workload(
         if problem is not None:
             problems.append(problem)
     if settings.sidecar is Sidecar.NONE or not pod.ips or pod.done:
-        return Served(workload=None)
+        is_called = bool(served and pod.ips) and not pod.done
+        return Served(workload=None, bare=is_called and settings.sidecar is Sidecar.NONE)
     workload = Workload(
         proxy=pod.proxy,
         identity=SpiffeId.of(trust_domain, pod.account),
@@ -188,7 +216,9 @@ def account_ports(served: Iterable[Served]) -> AccountPorts:
     udp_targets: set[int] = set()
     udp_services: set[tuple[int, int]] = set()
     sights: set[bool] = set()
+    bare = False
     for one in served:
+        bare = bare or one.bare
         services.update(one.service_ports)
         udp_services.update(one.udp_service_ports)
         if one.workload is not None:
@@ -202,6 +232,7 @@ def account_ports(served: Iterable[Served]) -> AccountPorts:
         udp_targets=tuple(sorted(udp_targets)),
         udp_services=tuple(sorted(udp_services)),
         sight=Sight(some_see=True in sights, some_do_not=False in sights),
+        bare=bare,
     )
 
 

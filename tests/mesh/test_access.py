@@ -192,7 +192,7 @@ def test_what_is_wrong_grants_nothing(
     mesh = build(ALL_TCP, ROUTES, mk_http_routes("empty"), mk_udp_route("dns", 53), target)
     assert grants(mesh) == ()
     assert grants(mesh, 5432) == ()
-    assert told(mesh) == problems
+    assert told(mesh) == [("spec.matches", ProblemCode.NO_MATCHES), *problems]
     assert mesh.reach == {}
 
 

@@ -60,7 +60,7 @@ def test_expressions_that_cost_too_much_drop_out() -> None:
     found, problems = read(mk_match("m", "a{1000}" * 6))
     assert found == []
     assert problems == [("spec.matches[0].pathRegex", ProblemCode.COSTLY_REGEX)]
-    assert read(mk_match("m", "a{1000}" * 4))[1] == []
+    assert read(mk_match("m", "/" + "a{1000}" * 4))[1] == []
 
 
 def test_unknown_methods_and_header_names_drop_the_match() -> None:
@@ -95,3 +95,31 @@ def test_the_ports_of_a_route() -> None:
     """Without ports a TCPRoute means every port; with ports, those, sorted and once each."""
     assert read_ports(mk_tcp_route("r")) is None
     assert read_ports(mk_tcp_route("r", 2, 1, 2)) == (1, 2)
+
+
+@pytest.mark.parametrize("path", ["api", "[a-z]+/x", "a|b", "0", "!"])
+def test_a_path_that_no_request_has_is_told(path: str) -> None:
+    """Expressions are anchored at the start, and paths begin with a slash."""
+    found, problems = read(mk_match("m", path))
+
+    assert problems == [("spec.matches[0].pathRegex", ProblemCode.NEVER_HOLDS)]
+    assert [match.path for match in found] == [path]
+
+
+@pytest.mark.parametrize("path", ["/", ".*", "(a|/b)", "^/x$", "a?/", "(?i)/A", "[^a]", "", "a*"])
+def test_a_path_that_some_request_has_is_not_told(path: str) -> None:
+    """As far as the expression can tell."""
+    assert read(mk_match("m", path))[1] == []
+
+
+def test_connect_alone_never_holds() -> None:
+    """Sidecars carry no such requests; beside another method it does no harm."""
+    assert read(mk_match("m", methods=("CONNECT",)))[1] == [
+        ("spec.matches[0].methods", ProblemCode.NEVER_HOLDS)
+    ]
+    assert read(mk_match("m", methods=("CONNECT", "GET")))[1] == []
+
+
+def test_a_group_without_matches_allows_nothing() -> None:
+    """Omitted in a rule they would all hold; here there is none."""
+    assert read() == ([], [("spec.matches", ProblemCode.NO_MATCHES)])

@@ -272,3 +272,33 @@ def test_the_routes_of_a_port_are_plain_values() -> None:
         callers=(),
         default_port=True,
     )
+
+
+def test_a_backend_that_is_split_itself_is_told() -> None:
+    """Its own split is not followed; the root among its own backends is no such thing."""
+    mesh = build_mesh(
+        mk_service("web"),
+        mk_service("v2"),
+        mk_split("outer", "web", {"web": 1, "v2": 1}),
+        mk_split("inner", "v2", {"web": 1}),
+    )
+
+    assert [it for it in told(mesh) if it[1] is ProblemCode.NESTED_SPLIT] == [
+        ("spec.backends[0].service", ProblemCode.NESTED_SPLIT),
+        ("spec.backends[1].service", ProblemCode.NESTED_SPLIT),
+    ]
+
+
+def test_matches_of_another_group_are_not_known() -> None:
+    """`apiGroup` may be left out, and has to be right where it is given."""
+    match = SplitMatch(kind="HTTPRouteGroup", name="r", api_group="example.com")
+    mesh = build_mesh(
+        mk_service("web"),
+        mk_http_routes("r", mk_match("m")),
+        mk_split("s", "web", {"web": 1}, matches=(match,)),
+    )
+
+    assert told(mesh) == [
+        ("spec.matches", ProblemCode.SPLIT_WITHOUT_MATCHES),
+        ("spec.matches[0].apiGroup", ProblemCode.UNKNOWN_KIND),
+    ]

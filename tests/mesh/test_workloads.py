@@ -1,5 +1,7 @@
 """Workloads: who has a sidecar, and which ports it serves."""
 
+from typing import Any
+
 import pytest
 
 from smi_xds.mesh.model import InboundPort, Mesh, Protocol, Sidecar, Workload
@@ -68,7 +70,7 @@ def test_ports_that_no_service_names_are_closed() -> None:
         mk_service("web", mk_port(54, "x", transport=Transport.SCTP)),
     )
     assert (workload(mesh).ports, workload(mesh).udp_ports) == ((), ())
-    assert told(mesh) == []
+    assert told(mesh) == [("spec.ports[0].protocol", ProblemCode.UNKNOWN_PROTOCOL)]
 
 
 def test_two_services_that_disagree_about_a_port_have_a_fixed_winner() -> None:
@@ -105,7 +107,10 @@ def test_pods_outside_the_mesh_serve_no_ports_of_an_account() -> None:
     services = (mk_service("bare", mk_port(70)), mk_service("web", mk_port(80)))
     target = mk_target("t", ["client"], "web", tcp("r"))
     mesh = build_mesh(*pods, *services, mk_tcp_route("r", 70), target)
-    assert told(mesh) == [("spec.rules[0]", ProblemCode.UNKNOWN_PORT)]
+    assert told(mesh) == [
+        ("spec.destination", ProblemCode.NOT_ENFORCED),
+        ("spec.rules[0]", ProblemCode.UNKNOWN_PORT),
+    ]
 
 
 @pytest.mark.parametrize("port", [15000, 15001, 15021])
@@ -184,3 +189,44 @@ def test_a_slice_of_an_unknown_service_serves_nothing() -> None:
     service = mk_service("web")
     slices = [it for it in with_slices([service, mk_pod("web")]) if it.ref.kind == "EndpointSlice"]
     assert workload(build_mesh(mk_pod("web"), *slices)).ports == ()
+
+
+@pytest.mark.parametrize(
+    "protocol, problems",
+    [
+        ("mongo", [("spec.ports[0].appProtocol", ProblemCode.UNKNOWN_PROTOCOL)]),
+        ("HTTP", []),
+        ("", []),
+    ],
+)
+def test_a_protocol_that_nobody_knows_is_told(
+    protocol: str, problems: list[tuple[str, ProblemCode]]
+) -> None:
+    """The port counts as what its name or number says."""
+    mesh = build_mesh(mk_pod("web"), mk_service("web", mk_port(80, app_protocol=protocol)))
+
+    assert told(mesh) == problems
+    assert workload(mesh).ports[0].protocol is Protocol.HTTP
+
+
+@pytest.mark.parametrize(
+    "more, problems",
+    [
+        ({}, [("spec.destination", ProblemCode.NOT_ENFORCED)]),
+        ({"done": True}, []),
+        ({"app": "behind-no-service"}, []),
+    ],
+)
+def test_a_traffic_target_that_nobody_enforces_is_told(
+    more: dict[str, Any], problems: list[tuple[str, ProblemCode]]
+) -> None:
+    """A destination without a sidecar, where somebody calls it."""
+    mesh = build_mesh(
+        mk_pod("web", "10.0.0.1", sidecar="", **more),
+        mk_pod("client", "10.0.0.2"),
+        mk_service("web"),
+        mk_tcp_route("r"),
+        mk_target("t", ["client"], "web", tcp("r")),
+    )
+
+    assert told(mesh) == problems
