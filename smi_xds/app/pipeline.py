@@ -6,7 +6,7 @@ translates, publishes, and tells the log which problems came and went.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -74,6 +74,8 @@ class Pipeline:
         self._publish = publish
         self._secrets: dict[SpiffeId, tuple[Leaf, Resource]] = {}
         self._refused: set[SpiffeId] = set()
+        self._handed_out: Credentials | None = None
+        self._asked: tuple[Collection[SpiffeId], bytes, int] = ((), b"", 0)
         self._told: tuple[Problem, ...] = ()
         self._forget()
 
@@ -126,8 +128,9 @@ class Pipeline:
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         """Log which problems came and went."""
-        _log_problems(self._told, problems)
-        self._told = problems
+        if problems is not self._told:
+            _log_problems(self._told, problems)
+            self._told = problems
 
     def _forget(self) -> None:
         self._build_mesh = MeshBuilder(self._settings)
@@ -143,7 +146,21 @@ class Pipeline:
         return mesh
 
     def _credentials(self, mesh: Mesh) -> Credentials:
-        identities = {workload.identity for workload in mesh.workloads.values()}
+        # Most rounds change none of these: thousands of identities need not be asked for again.
+        # Those that were refused are, at every round.
+        known, (identities, bundle, issued) = self._handed_out, self._asked
+        if (
+            known is None
+            or self._refused
+            or mesh.identities is not identities
+            or self._issuer.authority.trust_bundle != bundle
+            or self._issuer.issued != issued
+        ):
+            known = self._handed_out = self._ask(frozenset(mesh.identities))
+            self._asked = (mesh.identities, known.trust_bundle, self._issuer.issued)
+        return known
+
+    def _ask(self, identities: frozenset[SpiffeId]) -> Credentials:
         self._issuer.retain(identities)
         leaves = {
             identity: secret

@@ -47,6 +47,8 @@ class Issuer:
         self._clock = clock
         self._lifetime = lifetime
         self._leaves: dict[SpiffeId, Leaf] = {}
+        self.issued = 0
+        """How many leaves were signed: while it stays, so does what `leaf` gives."""
         # When the holders of a leaf are to be told of a newer one: at its renewal, or at once
         # where `leaf` had to replace it for somebody who asked before `run` came by.
         self._deadlines: dict[SpiffeId, datetime] = {}
@@ -58,6 +60,7 @@ class Issuer:
         # Before its time: the clock went back.
         if leaf is None or not leaf.not_before <= now < leaf.renew_at:
             leaf = self.authority.issue(identity, now=now, lifetime=self._lifetime)
+            self.issued += 1
             self._deadlines[identity] = _AT_ONCE if identity in self._leaves else leaf.renew_at
             self._leaves[identity] = leaf
         return leaf
