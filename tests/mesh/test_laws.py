@@ -4,24 +4,39 @@ from collections.abc import Iterator
 
 from hypothesis import given
 
-from smi_xds.mesh.model import Grant, HttpMatch, InboundPort, Mesh, MeshSettings, PortRef, Source
+from smi_xds.mesh.model import (
+    Grant,
+    HttpMatch,
+    InboundPort,
+    Mesh,
+    MeshSettings,
+    PortRef,
+    Source,
+    UdpPort,
+)
 from smi_xds.objects.smi import IdentityBinding, TrafficTarget
 from smi_xds.values import AccessMode, ProxyId, SpiffeId
 from tests.support.mesh import build_mesh
 from tests.support.meshes import World, everywhere_strict, targets, without_targets, worlds
 
-Allow = tuple[ProxyId, int, Source, HttpMatch | None]
+Allow = tuple[ProxyId, str, Source, HttpMatch | None]
 
 
 def allows(mesh: Mesh) -> set[Allow]:
     """Everything that is allowed at a destination, one source and one condition at a time."""
     return {
-        (proxy, port.number, source, condition)
+        (proxy, f"{port.number}", source, condition)
         for proxy, workload in mesh.workloads.items()
         for port in workload.ports
         for grant in port.grants
         for source in grant.sources
         for condition in _conditions(grant)
+    } | {
+        (proxy, f"{port.number}/udp", source, None)
+        for proxy, workload in mesh.workloads.items()
+        for port in workload.udp_ports
+        for grant in port.grants
+        for source in grant.sources
     }
 
 
@@ -51,7 +66,7 @@ def test_without_traffic_targets_nobody_is_allowed(world: World) -> None:
     assert mesh.reach == {}
     for ref in mesh.open:
         backends = {b.service for entry in mesh.routes[ref].entries for b in entry.backends}
-        ports = [mesh.services[service].port(ref.port) for service in backends]
+        ports = [mesh.services[service].port(ref.port, udp=ref.udp) for service in backends]
         assert not any(port.targets for port in ports if port is not None)
 
 
@@ -64,7 +79,7 @@ def test_an_identity_binding_less_never_adds_an_allow(world: World) -> None:
         assert everyone(after) <= everyone(before)
 
 
-def everyone(mesh: Mesh) -> set[tuple[ProxyId, int, SpiffeId, str | None, HttpMatch | None]]:
+def everyone(mesh: Mesh) -> set[tuple[ProxyId, str, SpiffeId, str | None, HttpMatch | None]]:
     """What is allowed, to one address at a time; None is one that no pod has."""
     addresses = (None, *(workload.address for workload in mesh.workloads.values()))
     return {
@@ -96,17 +111,23 @@ def test_whoever_is_allowed_can_reach_the_service(world: World) -> None:
             assert all(ref in reached(mesh, source.identity) for source in grant.sources)
 
 
-def served(mesh: Mesh) -> Iterator[tuple[PortRef, InboundPort]]:
+def served(mesh: Mesh) -> Iterator[tuple[PortRef, InboundPort | UdpPort]]:
     """Each service port that is not split, with every port of a workload behind it."""
-    ports = {(w.identity, port.number): port for w in mesh.workloads.values() for port in w.ports}
+    ports: dict[tuple[SpiffeId, int, bool], InboundPort | UdpPort] = {}
+    for it in mesh.workloads.values():
+        ports |= {(it.identity, port.number, False): port for port in it.ports}
+        ports |= {(it.identity, port.number, True): port for port in it.udp_ports}
     for ref, routes in mesh.routes.items():
-        service_port = mesh.services[ref.service].port(ref.port)
+        service_port = mesh.services[ref.service].port(ref.port, udp=ref.udp)
         if service_port is None or any(entry.split for entry in routes.entries):
             continue
         for target in service_port.targets:
-            port = ports.get((target.identity, target.port)) if target.identity else None
+            key = (target.identity, target.port, ref.udp) if target.identity else None
+            port = ports.get(key) if key else None
             # Services that disagree about the protocol are told, and judged by the winner.
-            if port is not None and port.protocol.is_http == routes.protocol.is_http:
+            if isinstance(port, UdpPort) or (
+                port is not None and port.protocol.is_http == routes.protocol.is_http
+            ):
                 yield ref, port
 
 

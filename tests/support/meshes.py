@@ -26,6 +26,7 @@ from smi_xds.objects.smi import (
     TCPRoute,
     TrafficSplit,
     TrafficTarget,
+    UDPRoute,
 )
 from smi_xds.objects.store import Applied, Deleted, Event
 
@@ -99,7 +100,7 @@ def _service(dice: _Dice) -> Service:
             name=f"{dice.any(protocols)}-{number}",
             # Ports that sidecars use, and one in the range of local ports for TCP services.
             target_port=dice.mostly(number, 8080, 15001, 20000),
-            transport=dice.mostly(Transport.TCP, Transport.UDP),
+            transport=dice.any((Transport.TCP, Transport.TCP, Transport.TCP, Transport.UDP)),
         )
         for number in dice.some(_NUMBERS, 1, 3)
     ]
@@ -140,6 +141,11 @@ def _tcp_route(dice: _Dice) -> TCPRoute:
     )
 
 
+def _udp_route(dice: _Dice) -> UDPRoute:
+    route = _tcp_route(dice)
+    return UDPRoute(namespace=route.namespace, name=route.name, ports=route.ports)
+
+
 def _subject(dice: _Dice) -> Subject:
     kind = dice.mostly(dice.any(("ServiceAccount", "ServiceAccount", "IdentityBinding")), "Group")
     names = _BINDINGS if kind == "IdentityBinding" else _ACCOUNTS
@@ -167,7 +173,7 @@ def _binding(dice: _Dice) -> IdentityBinding:
 
 def _rule(dice: _Dice) -> Rule:
     return Rule(
-        kind=dice.mostly(dice.any(("HTTPRouteGroup", "TCPRoute")), "UDPRoute", "Unknown"),
+        kind=dice.mostly(dice.any(("HTTPRouteGroup", "TCPRoute", "UDPRoute")), "Unknown"),
         name=dice.mostly(dice.any(("r1", "r2")), "gone"),
         matches=dice.mostly(dice.any((None, ("m1",), ("m1", "m2"))), ("gone",)),
     )
@@ -210,6 +216,7 @@ def _pool(make: Callable[[_Dice], _M]) -> tuple[_M, ...]:
 
 _NAMESPACES, _PODS, _SERVICE_OBJECTS = _pool(_namespace), _pool(_pod), _pool(_service)
 _HTTP_ROUTES, _TCP_ROUTES = _pool(_http_routes), _pool(_tcp_route)
+_UDP_ROUTES = _pool(_udp_route)
 _TARGETS, _SPLITS, _BINDING_OBJECTS = _pool(_target), _pool(_split), _pool(_binding)
 _ALL: tuple[MeshObject, ...] = (
     *_PODS,
@@ -218,6 +225,7 @@ _ALL: tuple[MeshObject, ...] = (
     *_SPLITS,
     *_HTTP_ROUTES,
     *_TCP_ROUTES,
+    *_UDP_ROUTES,
     *_NAMESPACES,
     *_BINDING_OBJECTS,
 )
@@ -247,6 +255,7 @@ _WORLDS = st.tuples(
     _one_of_each(_SERVICE_OBJECTS, _name),
     _one_of_each(_HTTP_ROUTES, _name),
     _one_of_each(_TCP_ROUTES, _name),
+    _one_of_each(_UDP_ROUTES, _name),
     _one_of_each(_BINDING_OBJECTS, _name),
     _some(_TARGETS, 2, 5),
     _some(_SPLITS, 0, 3),

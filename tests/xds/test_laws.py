@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smi_xds.mesh.build import MeshBuilder
-from smi_xds.mesh.model import Mesh, MeshSettings, PortRef
+from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.objects.kube import EndpointSlice
 from smi_xds.objects.parse import MeshObject
 from smi_xds.objects.store import Applied, Deleted, Event, Origin, Replaced, Store
@@ -237,7 +237,7 @@ def test_clusters_are_the_same_bytes_for_every_caller(world: World) -> None:
     for node, resources in sets.items():
         dialect = mesh.workloads[ProxyId.parse(node)].sidecar.listens
         for ref in mesh.routes:
-            name = names.outbound_cluster(PortRef(ref.service, ref.port))
+            name = names.outbound_cluster(ref)
             for type_, which in ((CLUSTER, dialect), (ENDPOINTS, True)):
                 resource = resources.get(type_, name)
                 if resource is not None:
