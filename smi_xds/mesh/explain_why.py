@@ -199,7 +199,7 @@ def _port_reasons(objects: Objects, target: TrafficTarget, seen: Seen) -> Iterat
         ports = ", ".join(str(port) for port in listed)
         yield f"the target port {seen.port} is not listed by {names} ({ports})"
     only = target.destination_port
-    if only not in (None, seen.port) and seen.protocol is not Protocol.UDP:
+    if only not in (None, seen.port):
         yield f"spec.destination.port is {only}, the target port is {seen.port}"
 
 
