@@ -160,9 +160,10 @@ def outbound_udp_listener(
         name=name,
         # For its own application alone: whoever else could send here would have its identity.
         address=udp_socket(own_address(workload), local_port),
-        # Another sidecar at this address must fail to bind it, not share it. So Envoy has to run
-        # with one worker, which it insists on for a UDP port that is not shared.
-        enable_reuse_port=False,
+        # Another sidecar at a bound address must fail to bind it, not share it. So Envoy has to
+        # run with one worker, which it insists on for a UDP port that is not shared. Loopback in
+        # a network namespace is nobody else's.
+        enable_reuse_port=workload.sidecar is Sidecar.INTERCEPTED,
         traffic_direction=TrafficDirection.OUTBOUND,
         udp_listener_config=UdpListenerConfig(downstream_socket_config=_datagrams()),
         socket_options=[_RECEIVE_BUFFER],

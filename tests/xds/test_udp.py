@@ -84,10 +84,11 @@ def test_outside_the_mesh_there_is_no_tunnel() -> None:
 
 
 def test_an_intercepted_application_calls_loopback() -> None:
-    """There nobody else can send in its name."""
+    """There nobody else can send in its name, and Envoy's workers may share the port."""
     workload = replace(SERVER, sidecar=Sidecar.INTERCEPTED)
     found = shown(outbound_udp_listener(workload, DNS, 20001, outside=False))
     assert found["address"]["socket_address"]["address"] == "127.0.0.1"
+    assert found["enable_reuse_port"] is True
 
 
 def test_a_tunnel_is_mtls_to_the_identities_behind_a_service() -> None:
