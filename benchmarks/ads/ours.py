@@ -22,6 +22,7 @@ from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import listening
 from smi_xds.ads.status import Status
 from smi_xds.app import garbage
+from smi_xds.app.heaps import share_heaps
 from smi_xds.app.pulse import Pulse
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import ENDPOINTS, ROUTES, Need, Resource, ResourceSet
@@ -174,6 +175,7 @@ def main() -> None:
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
             logger_factory=structlog.PrintLoggerFactory(nowhere),
         )
+        share_heaps()  # as our own process does
         uvloop.run(serve())
 
 

@@ -15,6 +15,7 @@ from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import listening
 from smi_xds.ads.standing import gauges
 from smi_xds.ads.status import Status
+from smi_xds.app.heaps import share_heaps
 from smi_xds.app.logs import configure_logging
 from smi_xds.app.meters import measure_lag, problems_gauge
 from smi_xds.app.pipeline import Intake, Pipeline, Round
@@ -149,6 +150,7 @@ async def _monitoring(
 def serve(config: ServeConfig) -> int:
     """Serve until a signal; the exit code."""
     configure_logging(config.log)
+    share_heaps()
     run_until_signal(_serve(config))
     log.info("stopped")
     return 0
