@@ -3,17 +3,21 @@
 import asyncio
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 
 from smi_xds.xds.resources import CLUSTER
 from tests.ads.client import names, stream
+from tests.support.cli import run_cli
 from tests.support.grpcurl import needs_grpcurl, run_grpcurl
 
 README = Path(__file__).parents[1] / "README.md"
+EXAMPLES = README.parent / "examples"
 
 
 def snippet(language: str) -> str:
@@ -65,3 +69,13 @@ async def test_the_debug_api_is_asked_as_shown() -> None:
         served.cache.publish({NODE: resources()})
         listed = json.loads(await run_grpcurl(served.target, f"{DEBUG}/ListProxies"))
         assert listed["node"] == NODE
+
+
+def test_the_explanation_is_as_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the README says that it prints, word for word."""
+    shown = re.search(r"^\$ smi-xds (explain .*)\n([^$]*?)^```$", README.read_text(), re.M)
+    assert shown is not None
+    arguments = shlex.split(shown[1].replace("--files examples", f"--files {EXAMPLES}"))
+
+    assert run_cli(*arguments) == 1
+    assert capsys.readouterr().out == shown[2]

@@ -25,8 +25,9 @@ from smi_xds.problems import Problem
 def check(files: tuple[Path, ...], output: str, **mesh: str) -> int:
     """List what is wrong with the objects in folders.
 
-    Each problem names its object, the field, why it is a problem and how to mend it. Nothing is
-    started or asked: this is for a commit hook, or for CI.
+    Each problem names its object, the field, its [Code], why it is a problem and how to mend it;
+    docs/problems.md has a section for each code. Nothing is started or asked: this is for a commit
+    hook, or for CI.
 
     \b
     Examples:

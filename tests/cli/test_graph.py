@@ -133,7 +133,9 @@ def edges(text: str) -> Iterator[tuple[str, str]]:
 def test_the_examples_as_mermaid(capsys: pytest.CaptureFixture[str]) -> None:
     """Callers point at services, services at those that they split to."""
     assert run_cli("graph", "--files", EXAMPLES / "03-canary", "-o", "mermaid") == 0
-    assert sorted(edges(capsys.readouterr().out)) == [
+    shown = capsys.readouterr().out
+    assert f"```mermaid\n{shown}```\n" in (EXAMPLES / "03-canary" / "README.md").read_text()
+    assert sorted(edges(shown)) == [
         ("canary/client", "canary/web"),
         ("canary/client", "canary/web-v1"),
         ("canary/client", "canary/web-v2"),
