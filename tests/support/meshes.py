@@ -78,17 +78,22 @@ def _namespace(dice: _Dice) -> Namespace:
 def _pod(dice: _Dice) -> Pod:
     number, space = dice.any(range(1, 7)), dice.mostly("east", "west")
     annotations = dice.modes() | {"smi-xds.io/sidecar": dice.sidecar()}
-    return Pod(
+    index = _SPACES.index(space)
+    pod = Pod(
         namespace=space,
         name=f"pod-{number}",
         service_account=dice.any(_ACCOUNTS),
-        ips=(f"10.{_SPACES.index(space)}.0.{number}",),
+        ips=(f"10.{index}.0.{number}",),
         labels=frozenset({("app", dice.any(_SERVICES))}),
         annotations=tuple(sorted(annotations.items())),
         ready=dice.mostly(True, False),
         terminating=dice.mostly(False, True),
         done=dice.mostly(False, True),
     )
+    both = (*pod.ips, f"fd00:{index}::{number}")
+    subdomain = dice.any(("", "", *_SERVICES))
+    hostname = pod.name if subdomain else ""
+    return replace(pod, ips=dice.any((pod.ips, both)), hostname=hostname, subdomain=subdomain)
 
 
 def _service(dice: _Dice) -> Service:
@@ -104,11 +109,21 @@ def _service(dice: _Dice) -> Service:
         )
         for number in dice.some(_NUMBERS, 1, 3)
     ]
-    return Service(
+    service = Service(
         namespace=dice.mostly("east", "west"),
         name=name,
         selector=frozenset({("app", dice.mostly(name, "db", "none"))}),
         ports=tuple(ports),
+    )
+    number = 1 + dice.mostly(_SERVICES.index(name), 0)
+    addresses = (f"10.96.0.{number}", f"fd00:96::{number}")
+    headless = dice.any((False, False, False, True))
+    ips = dice.any(((), addresses[:1], addresses, addresses[1:]))
+    return replace(
+        service,
+        cluster_ips=() if headless else ips,
+        headless=headless,
+        type=dice.mostly("ClusterIP", "ExternalName"),
     )
 
 
