@@ -113,10 +113,12 @@ class Namespace:
         """Redirect all TCP to the sidecar, by the script that users run."""
         self.run(str(SCRIPT))
 
-    def make_socket(self, address: str) -> socket.socket:
-        """A TCP socket that lives here, of the address's family."""
+    def make_socket(
+        self, address: str, kind: socket.SocketKind = socket.SOCK_STREAM
+    ) -> socket.socket:
+        """A socket that lives here, of the address's family; for TCP unless told."""
         with self._entered():
-            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
         made.setblocking(False)
         return made
 

@@ -1,6 +1,7 @@
 """UDP in a live mesh: applications that say their name, and callers that may hear nothing."""
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -61,6 +62,18 @@ async def udp_applications(mesh: LiveMesh, *, answer: Answer = say_name) -> Asyn
         yield
 
 
+@asynccontextmanager
+async def answering(name: str, here: socket.socket) -> AsyncIterator[None]:
+    """Something that answers on a socket."""
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: _Application(name, say_name), sock=here
+    )
+    try:
+        yield
+    finally:
+        transport.close()
+
+
 @dataclass(slots=True)
 class Session(asyncio.DatagramProtocol):
     """One client's address and port; what came back waits in a queue."""
@@ -97,8 +110,19 @@ async def udp_session(mesh: LiveMesh, source: str, service: str) -> AsyncIterato
     namespace, _, short = name.partition("/")
     ref = PortRef(ServiceRef(namespace, short), int(number), udp=True)
     local = (mesh.workload(source).address, mesh.server.mesh.bound_ports[ref])
-    loop = asyncio.get_running_loop()
-    transport, session = await loop.create_datagram_endpoint(Session, remote_addr=local)
+    here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    here.connect(local)
+    async with session_on(here) as session:
+        yield session
+
+
+@asynccontextmanager
+async def session_on(connected: socket.socket) -> AsyncIterator[Session]:
+    """A session of a socket that is connected already."""
+    connected.setblocking(False)
+    transport, session = await asyncio.get_running_loop().create_datagram_endpoint(
+        Session, sock=connected
+    )
     try:
         yield session
     finally:
