@@ -86,6 +86,8 @@ def _refused(asked: Asked, port: ServicePort) -> str:
 def _routed(mesh: Mesh, asked: Asked, port: ServicePort, answer: Explanation) -> Explanation:
     service = asked.question.service
     routes = _routes(mesh, asked, port)
+    is_udp = port.protocol is Protocol.UDP and asked.identity is not None
+    asked = replace(asked, by_tunnel=is_udp and not routes.outside)
     entry, match = _entry(routes, asked)
     branches = _branches(mesh, asked, port, entry)
     verdict = _together(branch.verdict for branch in branches if branch.weight)
@@ -111,7 +113,7 @@ def _routes(mesh: Mesh, asked: Asked, port: ServicePort) -> PortRoutes:
     ref = PortRef(service, port.number, udp=port.protocol is Protocol.UDP)
     own = RouteEntry(backends=(WeightedBackend(service=service, weight=1),))
     plain = PortRoutes(service=service, port=ref.port, protocol=port.protocol, entries=(own,))
-    if _is_plain(asked):
+    if asked.identity is None or _is_plain(asked):
         return plain
     routes = mesh.routes.get(ref, plain)
     kinds = {workload.sidecar for workload in workloads_of(mesh, asked.identity)}

@@ -1,7 +1,7 @@
 """What the workloads behind a service port say to a caller: the rules that their sidecars have."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smi_xds.mesh.explain_find import behind, workloads_of
 from smi_xds.mesh.explain_request import fails
@@ -21,11 +21,15 @@ from smi_xds.values import AccessMode, Mode, ServiceRef, SpiffeId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A question with what it was understood as: `request` is None for connections."""
+    """A question with what it was understood as: `request` is None for connections.
+
+    `by_tunnel`: datagrams go from sidecar to sidecar, and reach nobody else.
+    """
 
     question: Question
     identity: SpiffeId | None
     request: Request | None
+    by_tunnel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ def judge(
     found: list[Destination] = []
     for target in port.targets:
         if target.identity is None:
-            found.append(_outside(port, target))
+            found.append(_unreached(port, target) if asked.by_tunnel else _outside(port, target))
             continue
         groups: dict[_Group, list[Workload]] = {}
         workloads = workloads_of(mesh, target.identity)
@@ -69,6 +73,14 @@ def _outside(port: ServicePort, target: Target) -> Destination:
         share=0.0,
         verdict=Verdict.ALLOWED,
         why="It has no sidecar: it is called in plaintext, and nobody judges who calls.",
+    )
+
+
+def _unreached(port: ServicePort, target: Target) -> Destination:
+    return replace(
+        _outside(port, target),
+        verdict=Verdict.NOWHERE,
+        why="It has no sidecar, where the tunnel of datagrams would end: they do not reach it.",
     )
 
 
@@ -138,6 +150,8 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     if seen.protocol.is_http and seen.request is None:
         return Verdict.DENIED, f"The workload speaks {seen.protocol} there: requests alone."
+    if seen.identity is None and seen.protocol is Protocol.UDP:
+        return Verdict.DENIED, "Its sidecar takes datagrams from the sidecars of callers alone."
     if seen.identity is None and mtls is Mode.STRICT:
         return Verdict.DENIED, "It takes mTLS alone, and a caller outside the mesh has none."
     if access is AccessMode.STRICT:

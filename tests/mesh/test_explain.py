@@ -866,3 +866,27 @@ def test_a_port_that_no_workload_serves_leads_nowhere() -> None:
         Verdict.NOWHERE,
         "No workload serves port 80 there, which fails (503).",
     )
+
+
+BARE = mk_pod("bare", "10.0.0.9", account="bare", app="api", sidecar="")
+
+
+def test_datagrams_go_from_sidecar_to_sidecar() -> None:
+    """Where some behind a service have one, those without get nothing; where none has, all do."""
+    allowed = (mk_udp_route("dns"), mk_target("t", ["web"], "api", udp("dns")))
+    mixed = ask(world(*UDP_WORLD, BARE, *allowed), to="shop/api:53")
+    none = ask(world(SIDECARS[0], BARE, UDP_WORLD[-1]), to="shop/api:53")
+
+    assert mixed.verdict is Verdict.PARTLY
+    assert [it.verdict for it in mixed.branches[0].destinations] == ["nowhere", "allowed"]
+    assert none.verdict is Verdict.ALLOWED
+
+
+def test_datagrams_of_callers_outside_are_taken_by_no_sidecar() -> None:
+    """Whatever the modes are: there is no tunnel without mTLS."""
+    permissive = MeshSettings(access=AccessMode.PERMISSIVE, mtls=Mode.PERMISSIVE)
+
+    answer = ask(world(*UDP_WORLD, settings=permissive), "outside", to="shop/api:53")
+
+    assert answer.verdict is Verdict.DENIED
+    assert answer.why == "Its sidecar takes datagrams from the sidecars of callers alone."
