@@ -179,13 +179,19 @@ def _admin(workload: Workload) -> Admin:
 
 
 def _runtime() -> LayeredRuntime:
-    limits = Struct(
+    # Several headers of one name are one list (RFC 9110, section 5.3): matched each by itself, a
+    # caller with one value that is allowed could add another that is not, and the application
+    # might read that one (as in CVE-2020-25017).
+    joined = Value(bool_value=False)
+    settings = Struct(
         fields={
             "re2.max_program_size.error_level": Value(number_value=_RE2_LIMIT),
             "re2.max_program_size.warn_level": Value(number_value=_RE2_LIMIT),
+            "envoy.reloadable_features.match_headers_individually": joined,
+            "envoy.reloadable_features.rbac_match_headers_individually": joined,
         }
     )
-    return LayeredRuntime(layers=[RuntimeLayer(name="smi-xds", static_layer=limits)])
+    return LayeredRuntime(layers=[RuntimeLayer(name="smi-xds", static_layer=settings)])
 
 
 def _until_told() -> ConfigSource:

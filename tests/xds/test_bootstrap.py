@@ -94,6 +94,15 @@ def test_expressions_of_users_fit_into_envoys_limits() -> None:
     assert layer["static_layer"]["re2.max_program_size.error_level"] == 1_000_000
 
 
+def test_several_headers_of_one_name_are_matched_as_one_list() -> None:
+    """A value that is allowed must not let another one pass beside it."""
+    layer = shown(sidecar(CLIENT, server_host="x", server_port=1))["layered_runtime"]["layers"][0]
+    prefix = "envoy.reloadable_features"
+
+    assert layer["static_layer"][f"{prefix}.match_headers_individually"] is False
+    assert layer["static_layer"][f"{prefix}.rbac_match_headers_individually"] is False
+
+
 def test_identities_of_another_form_name_themselves() -> None:
     """An identity that is no service account's still is a node's cluster."""
     other = replace(CLIENT, identity=SpiffeId("cluster.local", "/vm/7"))
