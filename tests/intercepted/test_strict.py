@@ -1,6 +1,7 @@
 """Strict mode with real Envoys, iptables and a namespace for each workload."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,9 @@ async def _check_requests(mesh: InterceptedMesh) -> None:
 async def _check_connections(mesh: InterceptedMesh) -> None:
     assert await mesh.first_line("client", V1, 7000, "hello\n") == b"v1: hello\n"
     assert await mesh.first_line("client", V2, 7001) == b"v2\n"
+    greetings = Counter([await mesh.first_line("client", WEB, 7001) for _ in range(80)])
+    assert set(greetings) == {b"v1\n", b"v2\n"}
+    assert 41 <= greetings[b"v1\n"] <= 79  # three to one, as above
     for port in (7000, 7001):
         assert await mesh.first_line("thief", V1, port, "hello\n") == b""
     # Around the services: in plaintext, which strict mode takes from nobody.
