@@ -178,6 +178,18 @@ async def test_a_destination_judges_for_itself(tmp_path: Path) -> None:
         assert line["details"] == "rbac_access_denied_matched_policy[none]"
 
 
+async def test_in_the_shadow_datagrams_arrive_and_are_counted(tmp_path: Path) -> None:
+    """Nobody is silenced; whoever would be is a number."""
+    async with (
+        live_mesh(WORLD + target("one", "caller"), tmp_path, access="shadow") as mesh,
+        udp_applications(mesh),
+    ):
+        assert await ask(mesh, CALLER, "test/one:53") == b"one:?"
+        assert await ask(mesh, "test/intruder", "test/one:53") == b"one:?"
+        assert await stat(mesh, "test/one", "http.tunnel.rbac.shadow_allowed") == 1
+        assert await stat(mesh, "test/one", "http.tunnel.rbac.shadow_denied") == 1
+
+
 async def test_a_revoked_caller_is_silenced_in_its_open_session(tmp_path: Path) -> None:
     """Within the drain time of 10 s, though its sidecar still has the way to get there."""
     objects = WORLD + target("one", "caller") + split(0, 1)
