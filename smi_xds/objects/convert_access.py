@@ -37,7 +37,9 @@ def _from_hub(fields: Fields, version: str) -> Fields:
 
     def shown(spec: Mapping[str, Any]) -> dict[str, Any]:
         spec = changed(spec, "destination", lambda it: _plain(it, *unknown, *groups))
-        return changed(spec, "sources", each(lambda it: without(it, *groups)))
+        spec = changed(spec, "sources", each(lambda it: without(it, *groups)))
+        # Required since v1alpha3: without them, the object could not even be given a status.
+        return spec if version in _WITH_PORT else {"rules": [], "sources": [], **spec}
 
     fields = in_spec(shown)(fields)
     return flattened(fields, {"rules": "specs"}) if version == "v1alpha1" else fields

@@ -91,6 +91,12 @@ GROUPED = mk("TrafficTarget", "v1alpha4", spec=mk_target(FOREIGN, FOREIGN, WEB))
     [
         (PLAIN, "v1alpha1", {"destination": WEB, "specs": RULES, "sources": [DB]}, False),
         (PLAIN, "v1alpha4", {"spec": mk_target(WEB, DB)}, False),
+        (
+            mk("TrafficTarget", "v1alpha1", destination=WEB),
+            "v1alpha3",
+            {"spec": {"destination": WEB, "rules": [], "sources": []}},
+            True,
+        ),
         (RESTRICTED, "v1alpha3", {"spec": mk_target(WEB, DB)}, True),
         (
             RESTRICTED,
