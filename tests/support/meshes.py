@@ -5,7 +5,7 @@ come from pools that are the same at every run, from sound ones to ones full of 
 drawn in a few choices, and shrinks to few and sound objects.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from random import Random
@@ -290,6 +290,13 @@ def changes(*, max_size: int = 6) -> st.SearchStrategy[Sequence[Event]]:
     applied = st.sampled_from(_ALL).map(Applied)
     deleted = st.sampled_from(_ALL).map(lambda it: Deleted(it.ref))
     return st.lists(st.one_of(applied, applied, deleted), max_size=max_size)
+
+
+def happenings(random: Random) -> Iterator[Event]:
+    """Endless changes, two of three that apply something, the same for the same seed."""
+    while True:
+        it = random.choice(_ALL)
+        yield Deleted(it.ref) if random.random() < 1 / 3 else Applied(it)
 
 
 def without_targets(world: World) -> World:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -30,7 +31,14 @@ from smi_xds.xds.resources import (
 )
 from smi_xds.xds.secrets import Credentials, leaf_secret
 from smi_xds.xds.translate import Translator
-from tests.support.meshes import World, changes, everywhere_strict, without_targets, worlds
+from tests.support.meshes import (
+    World,
+    changes,
+    everywhere_strict,
+    happenings,
+    without_targets,
+    worlds,
+)
 from tests.support.objects import with_slices
 
 ORIGIN = Origin("test")
@@ -195,6 +203,22 @@ def test_round_after_round_is_the_same_as_from_scratch(
         fresh_mesh, fresh_sets = from_scratch(objects)
         assert mesh == fresh_mesh
         assert said(sets) == said(fresh_sets)
+
+
+def test_after_a_thousand_events_it_is_the_same_as_from_scratch() -> None:
+    """A long life leaves no trace: what came and went does not show in any byte."""
+    store, build, translate = Store(["test"]), MeshBuilder(MeshSettings()), Translator()
+    now: dict[ObjectRef, MeshObject] = {}
+    for number, event in enumerate(islice(happenings(Random(7)), 1000), start=1):
+        _take(now, event)
+        objects = (*now.values(), *_slices(now))
+        store.apply(ORIGIN, Replaced(objects))
+        mesh = build(store.objects())
+        sets = translate(mesh, credentials=credentials(mesh))
+        if number % 50 == 0:
+            fresh_mesh, fresh_sets = from_scratch(objects)
+            assert mesh == fresh_mesh
+            assert said(sets) == said(fresh_sets)
 
 
 def _take(now: dict[ObjectRef, MeshObject], event: Event | None) -> None:
