@@ -1,9 +1,11 @@
-"""Rewrites the CRDs in deploy/: `make crds`."""
+"""Rewrites the CRDs and webhook manifests in deploy/: `make crds`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from smi_xds.crds import Conversion
 from smi_xds.crds.manifests import manifests
+from smi_xds.crds.webhooks import webhook_manifests
 
 DEPLOY = Path(__file__).parent
 FOLDERS = {
@@ -17,18 +19,23 @@ FOLDERS = {
         "# Every version of every kind; the API server asks smi-xds to convert between them.\n",
     ),
 }
+WEBHOOKS = DEPLOY / "kubernetes" / "webhooks"
 
 
 def main() -> None:
     """Write every folder anew; what is no longer generated goes."""
     for folder, (conversion, comment) in FOLDERS.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        files = manifests(conversion, comment=comment)
-        for old in folder.glob("*.yaml"):
-            if old.name not in files:
-                old.unlink()
-        for name, text in files.items():
-            (folder / name).write_text(text)
+        _write(folder, manifests(conversion, comment=comment))
+    _write(WEBHOOKS, webhook_manifests())
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.yaml"):
+        if old.name not in files:
+            old.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":

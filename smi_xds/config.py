@@ -18,6 +18,7 @@ from smi_xds.values import AccessMode, Mode, is_trust_domain
 
 DEFAULT_XDS_ADDRESS = "127.0.0.1:15010"  # Istio's port for xDS in plaintext, which operators know
 DEFAULT_MONITORING_ADDRESS = "127.0.0.1:15014"  # Istio's port for it, as well
+DEFAULT_WEBHOOK_SERVICE = "smi-xds/smi-xds-webhooks"  # as in deploy/kubernetes
 DEFAULT_TRUST_DOMAIN = "cluster.local"  # what the meshes of this field default to
 
 # The name of a Kubernetes namespace: RFC 1123, section 2.1, in lower case.
@@ -87,6 +88,16 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookConfig:
+    """Where API servers have objects converted and validated."""
+
+    address: Address
+    namespace: str
+    """Of the Service by whose names they call; the certificate has these."""
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """How events are written."""
 
@@ -103,6 +114,8 @@ class ServeConfig:
     xds_address: Address
     monitoring_address: Address | None = None
     """Where metrics and health are served; None for nowhere."""
+    webhooks: WebhookConfig | None = None
+    """None for nowhere."""
     state_folder: Path
     mesh: MeshConfig
     log: LogConfig
@@ -114,6 +127,7 @@ def parse_serve(
     kubernetes: KubernetesConfig | None = None,
     xds_address: str = DEFAULT_XDS_ADDRESS,
     monitoring_address: str | None = None,
+    webhooks: WebhookConfig | None = None,
     state_folder: Path | None = None,
     mesh: MeshConfig | None = None,
     log: LogConfig | None = None,
@@ -132,6 +146,7 @@ def parse_serve(
             if monitoring_address is None
             else parse_address(monitoring_address, flag="--monitoring-address")
         ),
+        webhooks=webhooks,
         state_folder=state_folder or default_state_folder(environ),
         mesh=mesh or MeshConfig(),
         log=log or LogConfig(),
@@ -186,6 +201,23 @@ def parse_mesh(
         trust_domain=trust_domain,
         access_mode=_parse_choice(AccessMode, access_mode, flag="--access-mode"),
         mtls_mode=_parse_choice(Mode, mtls_mode, flag="--mtls-mode"),
+    )
+
+
+def parse_webhooks(
+    address: str | None, *, service: str = DEFAULT_WEBHOOK_SERVICE
+) -> WebhookConfig | None:
+    """Read where webhooks are served, and by which Service; None where they are not wanted."""
+    if address is None:
+        return None
+    namespace, slash, name = service.partition("/")
+    if not (slash and _NAMESPACE.fullmatch(namespace) and _NAMESPACE.fullmatch(name)):
+        raise ConfigError(
+            f"--webhook-service {service!r} is not NAMESPACE/NAME of a Service, "
+            f"such as {DEFAULT_WEBHOOK_SERVICE}"
+        )
+    return WebhookConfig(
+        address=parse_address(address, flag="--webhook-address"), namespace=namespace, service=name
     )
 
 

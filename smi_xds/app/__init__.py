@@ -21,6 +21,7 @@ from smi_xds.app.meters import measure_lag, problems_gauge
 from smi_xds.app.pipeline import Intake, Pipeline, Round
 from smi_xds.app.pulse import Pulse
 from smi_xds.app.signals import run_until_signal
+from smi_xds.app.webhooks import serving_webhooks
 from smi_xds.config import Address, ServeConfig
 from smi_xds.debug.service import all_problems, debug_services
 from smi_xds.identity.ca import Authority
@@ -43,12 +44,20 @@ class Running:
     """A server that runs, as its surroundings see it."""
 
     def __init__(
-        self, *, xds: Address, monitoring: Address | None, status: Status, pipeline: Pipeline
+        self,
+        *,
+        xds: Address,
+        monitoring: Address | None,
+        webhooks: Address | None,
+        status: Status,
+        pipeline: Pipeline,
     ) -> None:
         self.xds_host = xds.host
         self.xds_port = xds.port
         self.monitoring = monitoring
         """Where metrics are; None where nobody wanted them."""
+        self.webhooks = webhooks
+        """Where API servers ask; None where nobody wanted it."""
         self.status = status
         self._pipeline = pipeline
 
@@ -109,6 +118,9 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     async with (
         listening(cache, status, host=host, port=config.xds_address.port, services=debug) as port,
         _monitoring(config.monitoring_address, cache, status, pipeline=pipeline) as monitoring,
+        serving_webhooks(
+            config, authority, settings=mesh_settings(config), mesh=lambda: pipeline.mesh
+        ) as webhooks,
         asyncio.TaskGroup() as tasks,
     ):
         intake = Intake(store, pulse)
@@ -119,7 +131,13 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
         await pipeline.rounds.newer_than(0)
         xds = Address(host, port)
         try:
-            yield Running(xds=xds, monitoring=monitoring, status=status, pipeline=pipeline)
+            yield Running(
+                xds=xds,
+                monitoring=monitoring,
+                webhooks=webhooks,
+                status=status,
+                pipeline=pipeline,
+            )
         finally:
             for child in children:
                 child.cancel()
@@ -170,6 +188,7 @@ async def _serve(config: ServeConfig) -> None:
             "serving",
             xds_address=f"{server.xds_host}:{server.xds_port}",
             monitoring_address=server.monitoring and str(server.monitoring),
+            webhook_address=server.webhooks and str(server.webhooks),
         )
         log.warning(
             "identities_unproven",

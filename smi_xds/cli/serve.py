@@ -9,6 +9,7 @@ import click
 from smi_xds.cli import options
 from smi_xds.config import (
     DEFAULT_MONITORING_ADDRESS,
+    DEFAULT_WEBHOOK_SERVICE,
     DEFAULT_XDS_ADDRESS,
     KubernetesConfig,
     LogFormat,
@@ -17,6 +18,7 @@ from smi_xds.config import (
     parse_log,
     parse_mesh,
     parse_serve,
+    parse_webhooks,
 )
 
 
@@ -60,6 +62,19 @@ def _kubernetes(command: options.Command) -> options.Command:
     help="Where /metrics, /healthz and /readyz are served; port 0 for any free one.",
 )
 @click.option(
+    "--webhook-address",
+    metavar="HOST:PORT",
+    help="Where API servers have objects converted and validated, over TLS; usually "
+    "0.0.0.0:15017.  [default: nowhere]",
+)
+@click.option(
+    "--webhook-service",
+    default=DEFAULT_WEBHOOK_SERVICE,
+    show_default=True,
+    metavar="NAMESPACE/NAME",
+    help="The Service that leads there, for whose names the certificate is.",
+)
+@click.option(
     "--state-folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -86,6 +101,8 @@ def serve(
     namespaces: tuple[str, ...],
     xds_address: str,
     monitoring_address: str,
+    webhook_address: str | None,
+    webhook_service: str,
     state_folder: Path | None,
     log_format: str | None,
     log_level: str,
@@ -111,6 +128,7 @@ def serve(
         kubernetes=_api_server(kubernetes, kubeconfig, context, namespaces, in_cluster=in_cluster),
         xds_address=xds_address,
         monitoring_address=monitoring_address,
+        webhooks=parse_webhooks(webhook_address, service=webhook_service),
         state_folder=state_folder,
         mesh=parse_mesh(**mesh),
         log=parse_log(log_format=chosen, log_level=log_level),

@@ -23,16 +23,22 @@ class _Dumper(yaml.SafeDumper):
 def manifests(conversion: Conversion, *, comment: str = "") -> Mapping[str, str]:
     """Texts by file name."""
     files = {
-        f"{it['spec']['names']['plural']}.yaml": _HEADER + _yaml(it)
-        for it in definitions(conversion)
+        f"{it['spec']['names']['plural']}.yaml": document(it) for it in definitions(conversion)
     }
+    return with_kustomization(files, comment=comment)
+
+
+def with_kustomization(files: Mapping[str, str], *, comment: str) -> Mapping[str, str]:
+    """These files, and what lists them for `kubectl apply -k`."""
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": sorted(files),
     }
-    return {**files, "kustomization.yaml": comment + _HEADER + _yaml(kustomization)}
+    return {**files, "kustomization.yaml": comment + document(kustomization)}
 
 
-def _yaml(document: Mapping[str, Any]) -> str:
-    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=96, allow_unicode=True)
+def document(it: Mapping[str, Any]) -> str:
+    """One object, with a line that says where to change it."""
+    text = yaml.dump(dict(it), Dumper=_Dumper, sort_keys=False, width=96, allow_unicode=True)
+    return _HEADER + text

@@ -36,6 +36,8 @@ from smi_xds.sources.kube_wire import status_from
 
 # Seconds to connect, handshake included.
 CONNECT = 5.0
+# Seconds for which one object may be silent.
+ANSWER = 10.0
 
 
 class KubernetesSource:
@@ -151,6 +153,22 @@ class Connection:
             finally:
                 _drop(response)
 
+    async def read(self, path: str) -> bytes:
+        """One small answer, whole."""
+        async with self.get(path, {}, silence=ANSWER) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    async def patch(self, path: str, patch: bytes) -> bytes:
+        """Apply a JSON patch (RFC 6902); fails as `get` does."""
+        async with self._borrowed() as session:
+            response = await _request(session, path, {}, silence=ANSWER, patch=patch)
+            try:
+                if response.status != HTTPStatus.OK:
+                    raise await _refusal(response)
+                return b"".join([chunk async for chunk in _chunks(response)])
+            finally:
+                _drop(response)
+
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[_Session]:
         """The session of now; one that was replaced lives until its last request is over."""
@@ -165,7 +183,12 @@ class Connection:
 
 
 async def _request(
-    session: _Session, path: str, params: Mapping[str, str], *, silence: float
+    session: _Session,
+    path: str,
+    params: Mapping[str, str],
+    *,
+    silence: float,
+    patch: bytes | None = None,
 ) -> aiohttp.ClientResponse:
     rest, configuration = session.rest, session.configuration
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -174,9 +197,13 @@ async def _request(
         token = await configuration.auth_settings()
         if "BearerToken" in token:
             headers["Authorization"] = token["BearerToken"]["value"]
-        return await rest.pool_manager.get(
+        if patch is not None:
+            headers["Content-Type"] = "application/json-patch+json"
+        return await rest.pool_manager.request(
+            "GET" if patch is None else "PATCH",
             f"{configuration.host}{path}",
             params=params,
+            data=patch,
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),

@@ -1,0 +1,79 @@
+"""The webhooks of a server, if anybody wants them: their port, certificate and trust."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from smi_xds.config import Address, ServeConfig
+from smi_xds.identity.ca import Authority
+from smi_xds.identity.serving import ServerTls, service_names
+from smi_xds.mesh.model import Mesh, MeshSettings
+
+
+@asynccontextmanager
+async def serving_webhooks(
+    config: ServeConfig,
+    authority: Authority,
+    *,
+    settings: MeshSettings,
+    mesh: Callable[[], Mesh | None],
+) -> AsyncIterator[Address | None]:
+    """Serve them while the block runs; yields where. `mesh` is the latest."""
+    if (wanted := config.webhooks) is None:
+        yield None
+        return
+    # aiohttp takes a third of a second to import, and who wants no webhooks does without.
+    from smi_xds.web.foresight import Foresight
+    from smi_xds.web.server import serving
+    from smi_xds.web.webhooks import webhook_forms
+
+    namespaces = config.kubernetes.namespaces if config.kubernetes else ()
+    foresee = Foresight(
+        settings,
+        lambda: None if (latest := mesh()) is None else latest.objects,
+        namespaces=namespaces,
+    )
+    tls = ServerTls(authority, service_names(wanted.namespace, wanted.service))
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(
+            serving(
+                {},
+                wanted.address,
+                what="webhooks",
+                flag="--webhook-address",
+                forms=webhook_forms(foresee=foresee),
+                tls=tls.context,
+            )
+        )
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        children: list[asyncio.Task[object]] = [
+            tasks.create_task(tls.run(), name="webhook certificate")
+        ]
+        if config.kubernetes is not None:
+            children.append(tasks.create_task(_trusted(config, authority), name="webhook trust"))
+        try:
+            yield Address(wanted.address.host, port)
+        finally:
+            for child in children:
+                child.cancel()
+
+
+async def _trusted(config: ServeConfig, authority: Authority) -> None:
+    """Put our root where the API server looks for it, for ever."""
+    from smi_xds.sources.kubernetes import Connection
+    from smi_xds.web.trust import Trust
+
+    assert config.kubernetes is not None
+    assert config.webhooks is not None
+    connection = Connection(config.kubernetes)
+    await connection.open()
+    trust = Trust(
+        connection,
+        lambda: authority.trust_bundle,
+        namespace=config.webhooks.namespace,
+        service=config.webhooks.service,
+    )
+    try:
+        await trust.run()
+    finally:
+        await connection.close()

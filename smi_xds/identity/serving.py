@@ -1,0 +1,168 @@
+"""The certificate of a TLS server of ours, for DNS names: signed, renewed, and put into a context.
+
+Handshakes take what the context holds at that moment, so a renewal ends no connection. Who trusts
+the authority's root trusts each of them, whichever replica signed it.
+"""
+
+import asyncio
+import ssl
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, NoReturn
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from smi_xds.identity.ca import CLOCK_SKEW, LEAF_LIFETIME, Authority, create_key, encode_key
+from smi_xds.identity.issuer import Clock, wall_clock
+from smi_xds.problems import IdentityError
+from smi_xds.values import Secret
+
+# Two fifths of its life are left for a server that cannot sign just now.
+_RENEWAL: Final = 0.6
+# The wall clock counts, and it jumps: it is looked at again and again instead of awaited once.
+_LONGEST_NAP: Final = timedelta(seconds=30)
+_SHORTEST_NAP: Final = timedelta(seconds=1)
+_NAPS_PER_LIFETIME: Final = 20
+
+log = structlog.get_logger()
+
+# RFC 5280, section 4.2.1.3: ECDSA signs, and agrees on no keys.
+_USAGE: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingCertificate:
+    """What a server presents. It names no SPIFFE id, so no sidecar takes it for anybody."""
+
+    names: tuple[str, ...]
+    certificate_chain: bytes
+    """PEM, leaf first, without the root."""
+    private_key: Secret
+    """PEM, PKCS8."""
+    not_before: datetime
+    not_after: datetime
+    renew_at: datetime
+
+
+def service_names(namespace: str, service: str) -> tuple[str, ...]:
+    """How a Service of Kubernetes is called; API servers call webhooks by the first."""
+    short = f"{service}.{namespace}"
+    return (f"{short}.svc", f"{short}.svc.cluster.local", short)
+
+
+def issue_serving(
+    authority: Authority,
+    names: Sequence[str],
+    *,
+    now: datetime,
+    lifetime: timedelta = LEAF_LIFETIME,
+) -> ServingCertificate:
+    """Sign a fresh key for these DNS names; IdentityError where the root has ended."""
+    start = now.replace(microsecond=0)  # X.509 counts in seconds
+    root = authority.certificate
+    if start >= authority.not_after:
+        raise IdentityError(
+            f"the root certificate expired at {authority.not_after:%Y-%m-%d %H:%M:%S} UTC: "
+            "move the state folder away, so that a new one is made"
+        )
+    not_before = start - CLOCK_SKEW
+    not_after = min((start + lifetime).replace(microsecond=0), authority.not_after)
+    key = create_key()
+    key_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(root.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_USAGE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        # Critical where the subject is empty (RFC 5280, section 4.2.1.6).
+        .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id), critical=False
+        )
+        .sign(authority.key, hashes.SHA256())
+    )
+    return ServingCertificate(
+        names=tuple(names),
+        certificate_chain=certificate.public_bytes(serialization.Encoding.PEM),
+        private_key=encode_key(key),
+        not_before=not_before,
+        not_after=not_after,
+        renew_at=start + (not_after - start) * _RENEWAL,
+    )
+
+
+class ServerTls:
+    """A context for servers, whose certificate is never old."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        names: Sequence[str],
+        *,
+        clock: Clock = wall_clock,
+        lifetime: timedelta = LEAF_LIFETIME,
+    ) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._authority = authority
+        self._names = tuple(names)
+        self._clock = clock
+        self._lifetime = lifetime
+        self.certificate = self._issue(clock())
+
+    def step(self) -> bool:
+        """Renew it if it is time; whether it was."""
+        now = self._clock()
+        # Before its time: the clock went back.
+        if self.certificate.not_before <= now < self.certificate.renew_at:
+            return False
+        self.certificate = self._issue(now)
+        return True
+
+    def nap(self) -> timedelta:
+        """How long to look away: until the renewal, and never for long."""
+        longest = min(_LONGEST_NAP, self._lifetime / _NAPS_PER_LIFETIME)
+        # Where the root ends soon, renewals do not chase each other.
+        return max(min(self.certificate.renew_at - self._clock(), longest), _SHORTEST_NAP)
+
+    async def run(self) -> NoReturn:
+        """Renew it in time, for ever."""
+        while True:
+            await asyncio.sleep(self.nap().total_seconds())
+            try:
+                if self.step():
+                    log.info("server_certificate_renewed", names=self._names)
+            except IdentityError as error:
+                # What is served already goes on for as long as clients take it.
+                log.error("server_certificate_refused", reason=str(error))  # noqa: TRY400 - not ours
+
+    def _issue(self, now: datetime) -> ServingCertificate:
+        issued = issue_serving(self._authority, self._names, now=now, lifetime=self._lifetime)
+        # OpenSSL reads files only; this one is its owner's, and is gone at once.
+        with tempfile.NamedTemporaryFile(prefix="smi-xds-") as file:
+            Path(file.name).write_bytes(issued.certificate_chain + issued.private_key.value)
+            self.context.load_cert_chain(file.name)
+        return issued

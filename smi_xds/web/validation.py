@@ -1,0 +1,105 @@
+"""POST /validate: AdmissionReview of admission.k8s.io/v1.
+
+Refused is only what can never work (it cannot be read), and an update by which a restriction is
+lost that its writer could not see. Everything else that is wrong is a warning: it may become right
+when other objects come. Pure, so a dry run is like any other.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+from smi_xds.objects.convert import would_widen
+from smi_xds.objects.faults import ParseError
+from smi_xds.objects.fields import COMMON, mapping, without
+from smi_xds.objects.parse import Ignored, Parsed, Refused, parse
+from smi_xds.objects.smi import SmiObject
+from smi_xds.problems import Problem
+from smi_xds.web.monitoring import Reply
+from smi_xds.web.review import BadReviewError, answer, refusal, request_from
+
+API_VERSION: Final = "admission.k8s.io/v1"
+KIND: Final = "AdmissionReview"
+
+# API servers let 4096 characters of all warnings through, and clients 256 of each.
+_MOST_WARNINGS: Final = 10
+_LONGEST_WARNING: Final = 256
+
+Foresee: TypeAlias = Callable[[SmiObject], tuple[Problem, ...]]
+"""What the mesh would say of an object."""
+
+
+def validate_review(body: bytes, *, foresee: Foresee) -> Reply:
+    """Allow or refuse one change of one object, and warn of what is wrong with it."""
+    try:
+        request = request_from(body, api_version=API_VERSION, kind=KIND)
+        response = {"uid": request["uid"], **_judged(request, foresee)}
+    except BadReviewError as error:
+        return refusal(error)
+    return answer(api_version=API_VERSION, kind=KIND, response=response)
+
+
+def _judged(request: Mapping[str, Any], foresee: Foresee) -> Mapping[str, Any]:
+    if request.get("operation") not in {"CREATE", "UPDATE"}:
+        return {"allowed": True}  # what goes can restrict nothing any more, nor be in the way
+    new, old = request.get("object"), request.get("oldObject")
+    if not isinstance(new, dict):
+        raise BadReviewError(f"the request of an {KIND} has no object")
+    document = _named(new, request)
+    match parse(document):
+        case Refused(problem):
+            if isinstance(old, dict) and _fields(old) == _fields(new):
+                # It was there before us, or before a version of us that judges so. Its finalizers
+                # must be removable, or it could never be deleted.
+                return _allowed([problem])
+            return _denied(problem, HTTPStatus.UNPROCESSABLE_ENTITY, reason="Invalid")
+        case Ignored():
+            return {"allowed": True}
+        case Parsed(it):
+            dropped = _widening(old, document) if isinstance(old, dict) else None
+            if dropped is not None:
+                return _denied(dropped, HTTPStatus.FORBIDDEN, reason="Forbidden")
+            return _allowed(foresee(it) if isinstance(it, SmiObject) else ())
+    raise AssertionError("parsing is total")
+
+
+def _named(new: Mapping[str, Any], request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With what may be known to the request alone: a name that is to be made, the namespace."""
+    metadata = mapping(new.get("metadata"))
+    made = f"{metadata['generateName']}x" if metadata.get("generateName") else None
+    given = {
+        "name": metadata.get("name") or request.get("name") or made,
+        "namespace": metadata.get("namespace") or request.get("namespace"),
+    }
+    given = {key: value for key, value in given.items() if value}
+    return {**new, "metadata": {**metadata, **given}}
+
+
+def _fields(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    return without(document, *(COMMON - {"apiVersion", "kind"}))
+
+
+def _widening(old: Mapping[str, Any], new: Mapping[str, Any]) -> Problem | None:
+    try:
+        return would_widen(old, new)
+    except ParseError:
+        return None  # of what was there before nothing is known, so nothing can be lost
+
+
+def _denied(problem: Problem, code: HTTPStatus, *, reason: str) -> Mapping[str, Any]:
+    status = {"code": int(code), "reason": reason, "message": _told(problem)}
+    return {"allowed": False, "status": status}
+
+
+def _allowed(problems: Iterable[Problem]) -> Mapping[str, Any]:
+    told = [_told(problem)[:_LONGEST_WARNING] for problem in sorted(problems)]
+    if len(told) > _MOST_WARNINGS:
+        more = len(told) - _MOST_WARNINGS
+        told = [*told[:_MOST_WARNINGS], f"and {more} more: see smi-xds check --kubernetes"]
+    return {"allowed": True, **({"warnings": told} if told else {})}
+
+
+def _told(problem: Problem) -> str:
+    """As `check` and the log tell it; the object is the one that was asked about."""
+    place = f"{problem.field}: " if problem.field else ""
+    return f"{place}{problem.message} [{problem.code}] {problem.cure}"

@@ -1,0 +1,25 @@
+"""What stands behind the webhook port: conversion and validation, for API servers."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from smi_xds.web.conversion import convert_review
+from smi_xds.web.review import Form
+from smi_xds.web.validation import Foresee, validate_review
+
+_MIB: Final = 1 << 20
+
+# An API server takes objects up to 3 MiB, and an update is judged with the former object.
+_VALIDATE_LIMIT: Final = 8 * _MIB
+# A list is converted in one review: 20,000 TrafficSplits of Flagger, written with all that
+# managedFields add.
+_CONVERT_LIMIT: Final = 32 * _MIB
+
+
+def webhook_forms(*, foresee: Foresee) -> Mapping[str, Form]:
+    """The forms by path."""
+    return {
+        "/convert": Form(answer=convert_review, limit=_CONVERT_LIMIT),
+        "/validate": Form(answer=partial(validate_review, foresee=foresee), limit=_VALIDATE_LIMIT),
+    }
