@@ -5,7 +5,7 @@ a layer with the denied variant of every service; what an identity may call hide
 changes for somebody else changes nothing for it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from smi_xds.mesh.model import Destination, PortRef, PortRoutes, Workload
 from smi_xds.mesh.passes import Graph, Table
@@ -18,7 +18,7 @@ from smi_xds.xds.routes import inbound_routes, service_routes
 
 
 class InterceptedSets:
-    """Tables of what intercepted sidecars share."""
+    """Tables of what intercepted sidecars share; where there are none, no address has a meaning."""
 
     def __init__(
         self,
@@ -28,9 +28,8 @@ class InterceptedSets:
         routes: Table[PortRef, PortRoutes],
         destinations: Table[Destination, PortRef],
         callers: Callers,
-        wanted: Callable[[], bool],
     ) -> None:
-        self._routes, self._callers, self._wanted = routes, callers, wanted
+        self._routes, self._callers = routes, callers
         self._at = graph.groups(destinations, lambda ref: (ref,))
         self._protocol = graph.each(self._at, lambda ref: routes[ref].protocol)
         self._http = graph.each(self._at, self._http_listeners)
@@ -50,9 +49,7 @@ class InterceptedSets:
     def _admitted(self, refs: Iterable[PortRef]) -> Layers:
         return by_type(*(it for ref in in_order(refs) for it in self._allowed.get(ref) or ()))
 
-    def _variant(self, ref: PortRef, *, allowed: bool) -> tuple[Resource, ...] | None:
-        if not self._wanted():
-            return None
+    def _variant(self, ref: PortRef, *, allowed: bool) -> tuple[Resource, ...]:
         routes = self._routes[ref]
         if routes.protocol.is_http:  # requests are denied by their route
             return (service_routes(routes, allowed=allowed), *self._http[ref])
@@ -66,8 +63,7 @@ class InterceptedSets:
         )
 
     def _http_listeners(self, ref: PortRef) -> tuple[Resource, ...] | None:
-        wanted = self._wanted() and self._protocol[ref].is_http
-        return self._listeners(ref, allowed=True) if wanted else None
+        return self._listeners(ref, allowed=True) if self._protocol[ref].is_http else None
 
 
 def intercepted_resources(workload: Workload) -> Iterator[Resource]:

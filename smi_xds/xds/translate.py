@@ -105,7 +105,6 @@ class Translator:
             )
         )
         hosts_wanted = graph.whole(lambda: bool(bound.mapping() or self._clients.mapping()))
-        any_intercepted = graph.whole(lambda: bool(intercepted.mapping()))
         self._callers = Callers(
             graph,
             identities=listening,
@@ -126,7 +125,6 @@ class Translator:
             routes=self._routes,
             destinations=self._destinations,
             callers=self._callers,
-            wanted=any_intercepted,
         )
         self._kind = graph.each(self._workloads, self._find_kind)
         kinds = graph.groups(self._kind, lambda kind: (kind,))
