@@ -83,7 +83,6 @@ class MeshBuilder:
         claims = graph.each(self._services, self._claims)
         self._bound = graph.whole(lambda: bound_ports(claims.mapping().values()))
         self._identities = graph.groups(self._workloads, lambda it: (it.identity,))
-        self._identities = graph.groups(self._workloads, lambda it: (it.identity,))
         self._clients = graph.groups(self._workloads, _is_client)
         self._interception = InterceptionPasses(
             graph,
@@ -137,7 +136,6 @@ class MeshBuilder:
             bound_ports=self._bound(),
             pods=self._interception.pods,
             destinations=self._interception.destinations,
-            identities=self._identities.mapping(),
             identities=self._identities.mapping(),
             problems=problems,
             objects=objects,
