@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.kube.plugin"]
+pytest_plugins = ["tests.kube.plugin", "tests.support.tools"]
 
 # A busy machine is slow, not wrong.
 settings.register_profile("smi-xds", deadline=None, suppress_health_check=[HealthCheck.too_slow])
