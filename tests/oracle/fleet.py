@@ -4,17 +4,19 @@ Every mesh takes the way of a user's files: read, built, translated, published, 
 every sidecar, before the first request goes.
 """
 
+import abc
 import asyncio
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar, TypeAlias
 
 from smi_xds import app
-from smi_xds.config import parse_mesh, parse_serve
+from smi_xds.config import Address, parse_mesh, parse_serve
 from smi_xds.demo.addresses import free_block
 from smi_xds.demo.envoy import Sidecar, envoy_binary, running_sidecar
 from smi_xds.mesh.model import PortRef
@@ -42,10 +44,14 @@ BLOCK = "127.1.0"
 """The addresses that stand in worlds; the fleet has a block of its own."""
 
 # Every number to which a Service may send, and one at which sidecars do not let anyone serve.
-_APP_PORTS = (*TARGETS, GREETING, 80, 9)
-_PLAIN_PORTS = (*_APP_PORTS, 15001)
+APP_PORTS = (*TARGETS, GREETING, 80, 9)
+PLAIN_PORTS = (*APP_PORTS, 15001)
 
 _TIME_TO_ANSWER = 20.0
+
+Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect: TypeAlias = Callable[[], Awaitable[Stream]]
+Talk: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +62,32 @@ class Answer:
     status: int = 0
     seen: dict[str, str] = field(default_factory=dict)
     """The path, method and headers that the application saw."""
+    text: str = ""
+    """What a sidecar said where it refused."""
 
 
 @dataclass(slots=True)
-class Fleet:
+class Fleet(abc.ABC):
     """Sidecars, applications and the control plane between them."""
 
     folder: Path
-    block: str
     server: app.Running
-    sidecars: dict[str, Sidecar] = field(default_factory=dict)
-    published: Iterable[int] = field(default_factory=itertools.count)
+    proxies: list[str] = field(default_factory=list)
+    published: Iterator[int] = field(default_factory=itertools.count)
+    intercepted: ClassVar[bool]
+
+    @abc.abstractmethod
+    def written(self, documents: Iterable[Document]) -> str:
+        """The documents as this fleet plays them, as the text of a file."""
+
+    @abc.abstractmethod
+    async def ask(self, question: Question) -> Answer:
+        """Do what is asked, and see who answers."""
 
     async def publish(self, documents: Iterable[Document]) -> None:
         """Put these documents in the place of all others, and wait until every sidecar obeys."""
-        number = next(iter(self.published))
-        items = {"apiVersion": "v1", "kind": "List", "items": [*documents, _marker(number)]}
-        text = json.dumps(items).replace(TAG, f"-{number}").replace(f"{BLOCK}.", f"{self.block}.")
+        number = next(self.published)
+        text = self.written([*documents, _marker(number)]).replace(TAG, f"-{number}")
         new = self.folder.with_name("new.json")
         new.write_text(text)
         seen = self.server.round
@@ -82,28 +97,45 @@ class Fleet:
             while self._markers() != {f"mesh-{number}"}:
                 await self.server.next_round(seen)
                 seen = self.server.round
-            await self.server.converged(list(self.sidecars))
+            await self.server.converged(self.proxies)
 
     def _markers(self) -> set[str]:
         objects = self.server.mesh.objects
         accounts = () if objects is None else objects.accounts
         return {it.name for it in accounts if it.name.startswith("mesh-")}
 
-    def address(self, member: Member) -> str:
-        """Where a pod is."""
-        return f"{self.block}.{member.number}"
+
+@dataclass(slots=True, kw_only=True)
+class BoundFleet(Fleet):
+    """Nothing is intercepted: everyone has addresses on loopback."""
+
+    block: str
+    intercepted: ClassVar[bool] = False
+
+    def written(self, documents: Iterable[Document]) -> str:
+        """In a block of addresses of our own."""
+        return as_list(documents).replace(f"{BLOCK}.", f"{self.block}.")
 
     async def ask(self, question: Question) -> Answer:
-        """Do what is asked, and see who answers."""
+        """By the sidecar's address and local ports."""
         match question:
             case HttpQuestion(caller, request):
-                return await _exchange(self.address(caller), 15001, _encode(request))
+                return await self._exchange(caller, 15001, encode(request))
             case PlainQuestion(pod, port, request):
-                return await _exchange(self.address(pod), port, _encode(request))
+                return await self._exchange(pod, port, encode(request))
             case TcpQuestion(caller, service, number):
                 namespace, _, name = service.partition("/")
                 local = self.server.mesh.bound_ports[PortRef(ServiceRef(namespace, name), number)]
-                return await _exchange(self.address(caller), local, b"hello\n")
+                return await self._exchange(caller, local, HELLO)
+
+    async def _exchange(self, member: Member, port: int, sent: bytes) -> Answer:
+        address = f"{self.block}.{member.number}"
+        return await exchange(lambda: asyncio.open_connection(address, port), sent)
+
+
+def as_list(documents: Iterable[Document]) -> str:
+    """Documents as one file."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
 
 
 def _marker(number: int) -> Document:
@@ -113,38 +145,48 @@ def _marker(number: int) -> Document:
 
 
 @asynccontextmanager
-async def playing(
-    folder: Path, documents: Iterable[Document], *, access: str = "strict", mtls: str = "strict"
-) -> AsyncIterator[Fleet]:
+async def playing(folder: Path, documents: Sequence[Document]) -> AsyncIterator[Fleet]:
     """Start everything; `documents` is the first mesh, in which the whole cast is."""
     async with AsyncExitStack() as stack:
         block = stack.enter_context(free_block())
-        objects = folder / "objects"
-        objects.mkdir()
-        items = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
-        text = json.dumps(items).replace(f"{BLOCK}.", f"{block}.")
-        (objects / "objects.json").write_text(text)
-        config = parse_serve(
-            files=[objects],
-            xds_address="127.0.0.1:0",
-            state_folder=folder / "state",
-            mesh=parse_mesh(access_mode=access, mtls_mode=mtls),
+        server = await stack.enter_async_context(
+            running(folder, as_list(documents).replace(f"{BLOCK}.", f"{block}."))
         )
-        server = await stack.enter_async_context(app.running(config))
-        fleet = Fleet(objects, block, server)
+        fleet = BoundFleet(folder / "objects", server, block=block)
         for member in CAST:
-            ports = _APP_PORTS if member.meshed else _PLAIN_PORTS
+            ports = APP_PORTS if member.meshed else PLAIN_PORTS
             host = f"{block}.{member.number + (100 if member.meshed else 0)}"
             for port in ports:
-                await _serve(stack, member, host, port)
-        for member in CALLERS:
-            await _start_sidecar(stack, fleet, member, folder)
-        for envoy in fleet.sidecars.values():
+                server_ = await asyncio.start_server(application(member, port), host, port)
+                stack.callback(server_.close)
+        envoys = [await _start_sidecar(stack, fleet, member, folder) for member in CALLERS]
+        for envoy in envoys:
             await envoy.wait_until_ready()
         yield fleet
 
 
-async def _start_sidecar(stack: AsyncExitStack, fleet: Fleet, member: Member, folder: Path) -> None:
+@asynccontextmanager
+async def running(
+    folder: Path, text: str, *, address: Address | None = None
+) -> AsyncIterator[app.Running]:
+    """The control plane over a folder with one file."""
+    objects = folder / "objects"
+    objects.mkdir()
+    (objects / "objects.json").write_text(text)
+    config = parse_serve(
+        files=[objects],
+        xds_address="127.0.0.1:0",
+        state_folder=folder / "state",
+        mesh=parse_mesh(),
+    )
+    config = config if address is None else replace(config, xds_address=address)
+    async with app.running(config) as server:
+        yield server
+
+
+async def _start_sidecar(
+    stack: AsyncExitStack, fleet: Fleet, member: Member, folder: Path
+) -> Sidecar:
     workload = fleet.server.mesh.workloads[ProxyId(member.namespace, member.name)]
     message = sidecar(
         workload, server_host=fleet.server.xds_host, server_port=fleet.server.xds_port
@@ -162,14 +204,15 @@ async def _start_sidecar(stack: AsyncExitStack, fleet: Fleet, member: Member, fo
             access_log=Path(os.devnull),
         )
     )
-    fleet.sidecars[member.key] = envoy
+    fleet.proxies.append(member.key)
+    return envoy
 
 
 # ---------------------------------------------------------------- applications
 
 
-async def _serve(stack: AsyncExitStack, member: Member, host: str, port: int) -> None:
-    """Listen as an application does: it answers requests and lines alike, with its name."""
+def application(member: Member, port: int) -> Talk:
+    """Talks as an application does: it answers requests and lines alike, with its name."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -185,8 +228,7 @@ async def _serve(stack: AsyncExitStack, member: Member, host: str, port: int) ->
         finally:
             writer.close()
 
-    server = await asyncio.start_server(converse, host, port)
-    stack.callback(server.close)
+    return converse
 
 
 async def _respond(member: Member, line: bytes, reader: asyncio.StreamReader) -> bytes:
@@ -204,7 +246,11 @@ async def _respond(member: Member, line: bytes, reader: asyncio.StreamReader) ->
 # ---------------------------------------------------------------- callers
 
 
-def _encode(request: Request) -> bytes:
+HELLO = b"hello\n"
+
+
+def encode(request: Request) -> bytes:
+    """A request, as its sender writes it."""
     lines = [f"{request.method} {request.path} HTTP/1.1", f"host: {request.host}"]
     lines += [f"{name}: {value}" for name, value in request.headers]
     if request.method in ("POST", "PUT", "PATCH"):
@@ -212,11 +258,11 @@ def _encode(request: Request) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def _exchange(host: str, port: int, sent: bytes) -> Answer:
+async def exchange(connect: Connect, sent: bytes) -> Answer:
     """Send and read one answer, of whatever kind, on a connection of its own."""
     try:
         async with asyncio.timeout(_TIME_TO_ANSWER):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await connect()
             try:
                 writer.write(sent)
                 return await _read(reader, has_body=not sent.startswith(b"HEAD"))
@@ -235,7 +281,7 @@ async def _read(reader: asyncio.StreamReader, *, has_body: bool) -> Answer:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     status, pod = int(first.split(" ")[1]), headers.get("x-served-by", "")
-    if not (has_body and pod):
-        return Answer(pod, status)
-    body = await reader.readexactly(int(headers["content-length"]))
-    return Answer(pod, status, json.loads(body))
+    body = await reader.readexactly(int(headers.get("content-length", "0")) if has_body else 0)
+    if pod and has_body:
+        return Answer(pod, status, json.loads(body))
+    return Answer(pod, status, text=body.decode(errors="replace").strip())

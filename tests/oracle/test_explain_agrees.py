@@ -33,8 +33,8 @@ def test_explanations_say_what_the_oracle_says(world: World) -> None:
     oracle, mesh = Oracle(world.documents), mesh_of(world.documents)
     for question in world.questions:
         match question:
-            case HttpQuestion(caller, request):
-                expected = oracle.http(account_of(caller), request)
+            case HttpQuestion(caller, request, name, number):
+                expected = oracle.http(account_of(caller), request, service=name, number=number)
                 found = oracle.find(account_of(caller), request.host)
                 if found is None or request.method not in judging.METHODS:
                     continue  # decided before anything is asked: no such host, no such method

@@ -86,8 +86,13 @@ def _split(backends: str, extra: str = "") -> dict[str, Any]:
     return split
 
 
-def _oracle(*more: dict[str, Any]) -> Oracle:
-    return Oracle([*yaml.safe_load_all(CAST), *more])
+class _Oracle(Oracle):
+    def get(self, source: Account, request: Request) -> Verdict:
+        return self.http(source, request, service="test/web", number=80)
+
+
+def _oracle(*more: dict[str, Any]) -> _Oracle:
+    return _Oracle([*yaml.safe_load_all(CAST), *more])
 
 
 def _get(path: str = "/api", **headers: str) -> Request:
@@ -102,7 +107,7 @@ BY_PORTS = "[{kind: TCPRoute, name: all}]"
 
 def test_nobody_is_allowed_by_default() -> None:
     """Access: "all traffic is denied by default"."""
-    assert _oracle().http(ANN, _get()) == NOBODY
+    assert _oracle().get(ANN, _get()) == NOBODY
     assert _oracle().tcp(ANN, "test/web", 9000) == NOBODY
 
 
@@ -121,7 +126,7 @@ def test_a_path_is_anchored_at_its_start_and_judged_as_what_it_means(
     path: str, *, allowed: bool
 ) -> None:
     """Specs: pathRegex is anchored to the beginning of the URI."""
-    assert _oracle(_target(BY_API)).http(ANN, _get(path)).is_allowed is allowed
+    assert _oracle(_target(BY_API)).get(ANN, _get(path)).is_allowed is allowed
 
 
 def test_a_match_that_is_left_out_means_all_of_them() -> None:
@@ -129,31 +134,31 @@ def test_a_match_that_is_left_out_means_all_of_them() -> None:
     firefox = {"user-agent": "a Firefox b"}
     request = Request(host="web.test", path="/x", headers=tuple(firefox.items()))
 
-    assert _oracle(_target(BY_ROUTES)).http(ANN, request).is_allowed
-    assert not _oracle(_target(BY_API)).http(ANN, request).is_allowed
+    assert _oracle(_target(BY_ROUTES)).get(ANN, request).is_allowed
+    assert not _oracle(_target(BY_API)).get(ANN, request).is_allowed
 
 
 def test_only_sources_are_allowed_and_only_where_a_rule_says_so() -> None:
     """Access: source and rule both have to hold; an HTTPRouteGroup admits no connection."""
     oracle = _oracle(_target(BY_ROUTES))
 
-    assert oracle.http(ANN, _get()).answers == {"test/bob-1": 1}
-    assert not oracle.http(CAT, _get()).is_allowed
+    assert oracle.get(ANN, _get()).answers == {"test/bob-1": 1}
+    assert not oracle.get(CAT, _get()).is_allowed
     assert not oracle.tcp(ANN, "test/web", 9000).is_allowed
 
 
 def test_a_tcp_route_admits_requests_too_and_narrows_those_of_a_group() -> None:
     """The examples of access v1alpha3, and the step 05 of traffic-access."""
-    assert _oracle(_target(BY_PORTS)).http(ANN, _get("/anything")).is_allowed
+    assert _oracle(_target(BY_PORTS)).get(ANN, _get("/anything")).is_allowed
     assert _oracle(_target(BY_PORTS)).tcp(ANN, "test/web", 9000).is_allowed
-    assert _oracle(_target(BY_BOTH)).http(ANN, _get()).is_allowed
-    assert not _oracle(_target(BY_BOTH)).http(ANN, _get("/x")).is_allowed
+    assert _oracle(_target(BY_BOTH)).get(ANN, _get()).is_allowed
+    assert not _oracle(_target(BY_BOTH)).get(ANN, _get("/x")).is_allowed
 
 
 def test_weights_are_shares_and_each_backend_judges_for_itself() -> None:
     """Split: weights are relative; access is the destination's own."""
     split = _split("[{service: web, weight: 1}, {service: other, weight: 3}]")
-    verdict = _oracle(_target(BY_PORTS), split).http(ANN, _get())
+    verdict = _oracle(_target(BY_PORTS), split).get(ANN, _get())
 
     assert verdict.answers == {"test/bob-1": Fraction(1, 4)}
     assert verdict.denied == Fraction(3, 4)
@@ -170,7 +175,7 @@ def test_weights_are_shares_and_each_backend_judges_for_itself() -> None:
 )
 def test_traffic_without_a_backend_finds_nobody(backends: str, *, unavailable: bool) -> None:
     """All-zero, missing, none; one that is missing among others is left out."""
-    verdict = _oracle(_target(BY_PORTS), _split(backends)).http(ANN, _get())
+    verdict = _oracle(_target(BY_PORTS), _split(backends)).get(ANN, _get())
 
     assert bool(verdict.unavailable) is unavailable
     assert bool(verdict.answers) is not unavailable
@@ -182,5 +187,5 @@ def test_a_split_with_matches_leaves_the_rest_to_the_root() -> None:
     split = _split("[{service: other, weight: 1}]", matches)
     oracle = _oracle(_target(BY_PORTS), _target(BY_PORTS, account="cat"), split)
 
-    assert oracle.http(ANN, _get("/api")).answers == {"test/cat-1": 1}
-    assert oracle.http(ANN, _get("/x")).answers == {"test/bob-1": 1}
+    assert oracle.get(ANN, _get("/api")).answers == {"test/cat-1": 1}
+    assert oracle.get(ANN, _get("/x")).answers == {"test/bob-1": 1}

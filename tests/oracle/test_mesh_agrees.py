@@ -48,8 +48,8 @@ def test_the_mesh_says_what_the_oracle_says(world: World) -> None:
     oracle, mesh = Oracle(world.documents), mesh_of(world.documents)
     for question in world.questions:
         match question:
-            case HttpQuestion(caller, request):
-                expected = oracle.http(account_of(caller), request)
+            case HttpQuestion(caller, request, name, number):
+                expected = oracle.http(account_of(caller), request, service=name, number=number)
                 found = oracle.find(account_of(caller), request.host)
                 # What no policy judges is for real Envoys to show.
                 if not expected.refusal and found and request.path.startswith("/"):

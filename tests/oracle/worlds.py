@@ -54,10 +54,12 @@ ACCOUNTS = (("east", "ann"), ("east", "bob"), ("west", "ann"), ("west", "cat"))
 
 @dataclass(frozen=True, slots=True)
 class HttpQuestion:
-    """A request by the sidecar of a caller."""
+    """A request by the sidecar of a caller; where nobody needs a Host, to a port of a service."""
 
     caller: Member
     request: Request
+    service: str = ""
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,11 @@ class _Author:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"namespace": namespace, "name": name},
-            "spec": {"selector": selector, "ports": ports},
+            "spec": {
+                "clusterIPs": [cluster_ip(namespace, name)],
+                "selector": selector,
+                "ports": ports,
+            },
         }
 
     def service_port(self, number: int) -> Document:
@@ -389,9 +395,11 @@ class _Author:
         if not found:
             return HttpQuestion(caller, self.request("web.east:80"))
         meta, port = self.any(found)
+        service = f"{meta['namespace']}/{meta['name']}"
         if kind == "tcp":
-            return TcpQuestion(caller, f"{meta['namespace']}/{meta['name']}", port)
-        return HttpQuestion(caller, self.request(self.host(meta, port, caller)))
+            return TcpQuestion(caller, service, port)
+        request = self.request(self.host(meta, port, caller))
+        return HttpQuestion(caller, request, service, port)
 
     def host(self, meta: Document, port: int, caller: Member) -> str:
         full = f"{meta['name']}.{meta['namespace']}"
@@ -480,4 +488,9 @@ def worlds(
 
 def account_of(member: Member) -> Account:
     """Who a member of the cast is."""
-    return Account(member.namespace, member.account)
+    return Account(member.namespace, member.account, member.key)
+
+
+def cluster_ip(namespace: str, name: str) -> str:
+    """Where a service is called by those who know its address."""
+    return f"10.96.{SPACES.index(namespace)}.{APPS.index(name) + 1}"

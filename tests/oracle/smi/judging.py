@@ -47,10 +47,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Account:
-    """A service account."""
+    """A service account, and the pod that calls where that is known."""
 
     namespace: str
     name: str
+    pod: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -87,18 +88,21 @@ class _Endpoint:
 
 
 class Oracle:
-    """Judges over one set of documents."""
+    """Judges over one set of documents.
 
-    def __init__(
-        self, documents: Iterable[Document], *, access: str = "strict", mtls: str = "strict"
-    ) -> None:
+    Where traffic is `intercepted` a service is called by its address, callers are seen at theirs,
+    and ports that no Service names are somebody's, too.
+    """
+
+    def __init__(self, documents: Iterable[Document], *, intercepted: bool = False) -> None:
         self._objects = read_documents(documents)
-        self._modes = {"access": access, "mtls": mtls}
+        self._modes = {"access": "strict", "mtls": "strict"}
+        self._intercepted = intercepted
 
     # ------------------------------------------------------------ questions
 
-    def http(self, source: Account, request: Request) -> Verdict:
-        """A request that an application of this account sends by its sidecar."""
+    def http(self, source: Account, request: Request, *, service: str, number: int) -> Verdict:
+        """A request that an application of this account sends: by Host, or to an address."""
         request = _with_host(request)
         path = normalise(request.path)
         if request.method not in METHODS:
@@ -107,6 +111,8 @@ class Oracle:
             return Verdict(refusal="method")
         if path.refusal:
             return Verdict(refusal=path.refusal)
+        if self._intercepted:
+            return self._judge(source, *self._at(service, number), request)
         found = self.find(source, request.host)
         if found is None:
             return Verdict(refusal="host")
@@ -114,17 +120,20 @@ class Oracle:
 
     def tcp(self, source: Account, service: str, number: int) -> Verdict:
         """A connection that an application of this account opens to a TCP port."""
+        return self._judge(source, *self._at(service, number), None)
+
+    def _at(self, service: str, number: int) -> tuple[Service, Port]:
         namespace, _, name = service.partition("/")
         root = self._objects.services[namespace, name]
         port = root.port(number)
         assert port is not None
-        return self._judge(source, root, port, None)
+        return root, port
 
     def plaintext(self, pod: str, number: int, request: Request | None) -> Verdict:
         """A request (or a connection) in plaintext, from outside, to a pod's own port."""
         [it] = [it for it in self._objects.pods if it.key == pod]
-        protocol = self._served(it).get(number)
-        if self._mode(it, "mtls") != "permissive" or protocol is None:
+        is_served = number in self._served(it) or self._intercepted
+        if self._mode(it, "mtls") != "permissive" or not is_served:
             return Verdict(denied=Fraction(1))
         if self._mode(it, "access") == "permissive":
             return Verdict(answers={pod: Fraction(1)})
@@ -341,8 +350,12 @@ class Oracle:
         if binding is None or binding.namespace != account.namespace:
             return False  # no scheme reaches beyond its own namespace
         uri = f"spiffe://cluster.local/ns/{account.namespace}/sa/{account.name}"
+        if binding.account == account.name or uri in binding.spiffe:
+            return True
         # Pods that are known by their labels call from addresses that bound sidecars do not see.
-        return binding.account == account.name or uri in binding.spiffe
+        pods = [it for it in self._objects.pods if it.key == account.pod and self._intercepted]
+        labels = (binding.labels or {}).items()
+        return bool(labels) and any(labels <= pod.labels.items() for pod in pods)
 
     def _binding(self, party: Party) -> Binding | None:
         """The IdentityBinding that is meant; one that excludes itself means nobody."""
