@@ -97,7 +97,12 @@ async def serve_stream(
     dialect: Dialect[R, S], shared: Shared, context: Context, *, only: TypeUrl | None
 ) -> None:
     """One call, from its first request to its end."""
-    close = await _converse(dialect, shared, context, only=only)
+    try:
+        close = await _converse(dialect, shared, context, only=only)
+    except asyncio.CancelledError as error:
+        # A frame of TaskGroup refers to the exception, whose traceback refers to the frame: with
+        # it the stream and all of its state would wait for the garbage collector.
+        raise error.with_traceback(None) from None
     if close is not None:
         # Outside of any TaskGroup, which would wrap it and make gRPC report UNKNOWN.
         shared.status.refused(close)
@@ -196,6 +201,7 @@ class Stream(Generic[R, S]):
                 await self._write()
                 self._reader.cancel()
         finally:
+            self._reader = None  # whose exception refers to us
             self._release()
         return self._close
 

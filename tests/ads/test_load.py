@@ -1,8 +1,9 @@
 """Limits on the wire: storms, hostile clients, those that do not read, and how a server stops."""
 
 import asyncio
+import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from grpc_health.v1 import health_pb2
 from smi_xds.ads.limits import DEFAULTS, Limits
 from smi_xds.ads.services import AGGREGATED
 from smi_xds.ads.session import MAX_TYPES
+from smi_xds.ads.stream import Stream as ServerStream
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, ENDPOINTS
 from tests.ads.client import NODE, Served, Stream, names, serving, stream
@@ -133,6 +135,41 @@ async def test_who_never_reads_is_ended(is_delta: bool) -> None:
         assert len((await hung.hear()).resources) == 1
         assert await hung.call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "not read" in await hung.call.details()
+
+
+# ---------------------------------------------------------------------- what a stream leaves
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["cancelled", "done", "refused"])
+@pytest.mark.usefixtures("no_garbage_collection")
+async def test_a_stream_that_ended_is_freed_at_once(how: str, is_delta: bool) -> None:
+    """It leaves no cycles: an old one would wait for a million others to be collected."""
+    async with serving_with() as served:
+        async with stream(served.target, is_delta=is_delta) as client:
+            assert await answers(client)
+            assert len(list(_streams())) == 1
+            if how == "done":
+                await client.call.done_writing()
+                assert await client.call.code() == grpc.StatusCode.OK
+            elif how == "refused":
+                await client.call.write(b"\xff")
+                assert await client.call.code() == grpc.StatusCode.INVALID_ARGUMENT
+        await eventually_async(lambda: not list(_streams()))
+
+
+def _streams() -> Iterator[object]:
+    return (each for each in gc.get_objects() if type(each) is ServerStream)
 
 
 # ---------------------------------------------------------------------- hostile clients
