@@ -13,6 +13,8 @@ T = TypeVar("T")
 # of ten objects, an editor writes and renames. It waits until nothing came for as long.
 HOLD_OFF = 0.005
 # But never longer than this, however many come: a rollout of a thousand pods is no quiet time.
+# Up to this, too, the streams get as much time after a round as it took: with thousands of them
+# rounds would else follow each other, and what is to be told be old before it is written.
 LONGEST_HOLD_OFF = 0.05
 
 
@@ -21,7 +23,7 @@ class Pulse:
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
-        self._first = self._last = self._served = 0.0
+        self._first = self._last = self._began = self._served = self._earliest = 0.0
 
     def ring(self) -> None:
         """Something changed."""
@@ -38,20 +40,25 @@ class Pulse:
     async def next(self) -> float:
         """Wait until it is time to build; return when the first change of the round came."""
         await self._rung.wait()
-        if self._first - self._served < HOLD_OFF:
+        if self._first - self._served < HOLD_OFF or self._first < self._earliest:
             await self._quiet()
         self._rung.clear()
+        self._began = time.perf_counter()
         return self._first
 
     def served(self) -> None:
         """The round is over; what comes from now on is another one's."""
         self._served = time.perf_counter()
+        self._earliest = self._served + min(self._served - self._began, LONGEST_HOLD_OFF)
 
     async def _quiet(self) -> None:
         latest = self._first + LONGEST_HOLD_OFF
         # The time itself is what is waited for, and it moves with every change.
-        while (wait := min(self._last + HOLD_OFF, latest) - time.perf_counter()) > 0:  # noqa: ASYNC110
+        while (wait := self._due(latest) - time.perf_counter()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(wait)
+
+    def _due(self, latest: float) -> float:
+        return max(self._earliest, min(self._last + HOLD_OFF, latest))
 
 
 class Latest(Generic[T]):

@@ -55,6 +55,24 @@ async def test_a_stream_of_changes_is_not_put_off_for_ever() -> None:
     assert waited >= min(HOLD_OFF, LONGEST_HOLD_OFF)
 
 
+async def test_after_a_long_round_as_much_time_is_left_for_others() -> None:
+    """The next begins no sooner after the last than that took, up to the longest hold-off."""
+    pulse = Pulse()
+    pulse.ring()
+    await pulse.next()
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < 2 * HOLD_OFF:
+        pass  # a round that takes as long
+    taken = time.perf_counter() - begun
+    pulse.served()
+    served = time.perf_counter()
+    await asyncio.sleep(HOLD_OFF)
+    pulse.ring()
+    await pulse.next()
+
+    assert time.perf_counter() - served >= min(taken, LONGEST_HOLD_OFF) - 0.001
+
+
 async def test_a_latest_value_wakes_all_who_wait_for_a_newer_one() -> None:
     """Every reader gets the newest value, and nobody one that is not newer."""
     latest: Latest[str] = Latest()
