@@ -188,6 +188,19 @@ def _why(verdict: Verdict, entry: RouteEntry, branches: tuple[Branch, ...]) -> s
     return f"Every destination says so: {verdict}."
 
 
+def _is_lost(mesh: Mesh, asked: Asked, host: str) -> bool:
+    """Whether a caller's sidecar would look for another service under this host."""
+    if asked.identity is None:
+        return False
+    service, short = asked.question.service, host.partition(":")[0].lower()
+    full = f"{service.name}.{service.namespace}"
+    known = {service.name, full, f"{full}.svc", f"{full}.svc.cluster.local"}
+    if asked.question.pod:
+        known |= {f"{asked.question.pod}.{name}" for name in known}
+    bound = (it.sidecar is Sidecar.BOUND for it in workloads_of(mesh, asked.identity))
+    return short not in known and any(bound)
+
+
 def _empty(branches: tuple[Branch, ...]) -> Iterable[str]:
     for branch in branches:
         if branch.weight and branch.destinations and not any(d.ready for d in branch.destinations):
@@ -202,6 +215,11 @@ def _notes(mesh: Mesh, asked: Asked, port: ServicePort) -> Iterable[str]:
         yield (
             f"No workload in the mesh runs as {question.source}. Until one does, nobody has this "
             "identity."
+        )
+    if request is not None and _is_lost(mesh, asked, request.host):
+        yield (
+            f"A bound sidecar finds a service by the Host, and {request.host} is no name of "
+            f"{question.service}: the request goes elsewhere, or gets 404."
         )
     if request is None and question.kind is Kind.HTTP:
         yield f"The port speaks {port.protocol}: connections are judged, and no requests."

@@ -79,7 +79,8 @@ def joined(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _host(question: Question) -> str:
-    host = f"{question.service.name}.{question.service.namespace}"
+    pod = f"{question.pod}." if question.pod else ""
+    host = f"{pod}{question.service.name}.{question.service.namespace}"
     return host if question.port == 80 else f"{host}:{question.port}"
 
 

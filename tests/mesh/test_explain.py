@@ -890,3 +890,36 @@ def test_datagrams_of_callers_outside_are_taken_by_no_sidecar() -> None:
 
     assert answer.verdict is Verdict.DENIED
     assert answer.why == "Its sidecar takes datagrams from the sidecars of callers alone."
+
+
+@pytest.mark.parametrize(
+    "source, host, is_noted",
+    [
+        ("shop/web", "elsewhere.example", True),
+        ("shop/web", "API.shop.svc:80", False),
+        ("shop/seen", "elsewhere.example", False),
+        ("outside", "elsewhere.example", False),
+    ],
+)
+def test_a_bound_sidecar_finds_the_service_by_the_host(
+    source: str, host: str, is_noted: bool
+) -> None:
+    """Interception goes by the address instead, and callers outside have no sidecar."""
+    mesh = world(*ALLOWED, mk_pod("seen", "10.0.0.5", sidecar="intercepted"))
+
+    notes = ask(mesh, source, path="/items", headers=f"host={host}").notes
+
+    assert any("finds a service by the Host" in note for note in notes) == is_noted
+
+
+def test_a_pod_of_a_headless_service_has_names_of_its_own() -> None:
+    """`POD.SERVICE.NAMESPACE` is one."""
+    mesh = world(
+        SIDECARS[0],
+        replace(
+            mk_pod("db-0", "10.0.0.2", account="db", app="db"), hostname="db-0", subdomain="db"
+        ),
+        replace(mk_service("db"), headless=True),
+    )
+
+    assert ask(mesh, to="shop/db/db-0:80", headers="host=db-0.db.shop").notes == ()
