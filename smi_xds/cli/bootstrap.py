@@ -180,7 +180,7 @@ def _how_to_call(mesh: "Mesh", workload: "Workload") -> list[str]:
             "runs as a user of its own (1337), by which deploy/interception/iptables.sh, run in "
             "the same network namespace, tells it from the application",
             f"calls every service by its address; egress to anything else is {workload.egress}",
-            *_ports_of_services(mesh, workload, address="127.0.0.1", udp_only=True),
+            *_ports_of_services(mesh, workload, udp_only=True),
         ]
     else:
         lines += _own_ports(mesh, workload)
@@ -203,16 +203,16 @@ def _own_ports(mesh: "Mesh", workload: "Workload") -> list[str]:
 
     return [
         f"calls HTTP services: http://{workload.address}:{OUTBOUND_PORT}/ with their name as Host",
-        *_ports_of_services(mesh, workload, address=workload.address),
+        *_ports_of_services(mesh, workload),
     ]
 
 
-def _ports_of_services(
-    mesh: "Mesh", workload: "Workload", *, address: str, udp_only: bool = False
-) -> list[str]:
+def _ports_of_services(mesh: "Mesh", workload: "Workload", *, udp_only: bool = False) -> list[str]:
+    from smi_xds.xds.udp import own_address
+
     reach = mesh.open | mesh.reach.get(workload.identity, frozenset())
     return [
-        f"calls {ref}: {address}:{port}"
+        f"calls {ref}: {own_address(workload) if ref.udp else workload.address}:{port}"
         for ref, port in sorted(mesh.bound_ports.items())
         if replace(ref, pod="") in reach and (ref.udp or not udp_only)
     ]

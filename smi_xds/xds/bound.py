@@ -7,7 +7,14 @@ silence, and one workload's request would leave with another's identity.
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core.v3 import TrafficDirection
-from envoy_data_plane.envoy.config.listener.v3 import FilterChain, Listener, ListenerFilter
+from envoy_data_plane.envoy.config.listener.v3 import (
+    Filter,
+    FilterChain,
+    FilterChainMatch,
+    FilterChainMatchConnectionSourceType,
+    Listener,
+    ListenerFilter,
+)
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 
 from smi_xds.mesh.model import InboundPort, PortRef, Protocol, Workload
@@ -26,7 +33,7 @@ _SERVER_FIRST_WAIT = timedelta(seconds=1)
 
 def outbound_http_listener(workload: Workload) -> Resource:
     """The listener for every HTTP service, at the workload's address and 15001."""
-    chain = FilterChain(filters=[outbound_http(workload.identity, names.OUTBOUND)])
+    chain = _for_its_own([outbound_http(workload.identity, names.OUTBOUND)])
     listener = Listener(
         name=names.OUTBOUND,
         address=socket(workload.address, names.OUTBOUND_PORT),
@@ -47,9 +54,15 @@ def outbound_tcp_listener(workload: Workload, ref: PortRef, local_port: int) -> 
         address=socket(workload.address, local_port),
         enable_reuse_port=False,
         traffic_direction=TrafficDirection.OUTBOUND,
-        filter_chains=[FilterChain(filters=[proxy])],
+        filter_chains=[_for_its_own([proxy])],
     )
     return Resource.of(LISTENER, name, encode(listener), needs=[Need(CLUSTER, cluster)])
+
+
+def _for_its_own(filters: list[Filter]) -> FilterChain:
+    """A chain for connections of its own host: whoever else came in would have its identity."""
+    match = FilterChainMatch(source_type=FilterChainMatchConnectionSourceType.SAME_IP_OR_LOOPBACK)
+    return FilterChain(filter_chain_match=match, filters=filters)
 
 
 def inbound_listener(workload: Workload, port: InboundPort) -> Resource | None:

@@ -97,7 +97,7 @@ def outbound_listener(
 def virtual_inbound(workload: Workload) -> Resource:
     """The listener to which everything is redirected that others send to the workload."""
     chains = [*_inbound_guards()]
-    needs = {Need(CLUSTER, names.DENIED), Need(SECRET, names.IDENTITY), Need(SECRET, names.TRUST)}
+    needs = {Need(CLUSTER, names.DENIED)}
     for port in workload.ports:
         found = inbound_chains(workload, port)
         for chain in found:
@@ -106,7 +106,7 @@ def virtual_inbound(workload: Workload) -> Resource:
             chain.filter_chain_match.destination_port = port.number
         if found:
             name = names.inbound(port.number)
-            needs.add(Need(CLUSTER, name))
+            needs |= {Need(SECRET, names.IDENTITY), Need(SECRET, names.TRUST), Need(CLUSTER, name)}
             needs |= {Need(ROUTES, name)} if port.protocol.is_http else set()
         chains += found
     if _is_open(workload):

@@ -7,6 +7,7 @@ client's address and port), to the tunnel of the workload that is called (`xds.t
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_address
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
@@ -157,10 +158,17 @@ def outbound_udp_cluster(ref: PortRef, *, outside: bool) -> Resource:
 
 
 def own_address(workload: Workload) -> str:
-    """Where a workload's local UDP ports are: loopback where it has a loopback of its own."""
-    if workload.sidecar is not Sidecar.INTERCEPTED:
+    """Where a workload's local UDP ports are: at loopback wherever there is one of its own.
+
+    Envoy cannot tell who sends a datagram, and whoever can send one here has its identity.
+    """
+    if workload.sidecar is Sidecar.INTERCEPTED:
+        return "::1" if ":" in workload.address else "127.0.0.1"
+    if ip_address(workload.address).is_loopback:
         return workload.address
-    return "::1" if ":" in workload.address else "127.0.0.1"
+    # A VM: its application's address, if that is loopback; else there is nothing better.
+    app = workload.app_address
+    return app if ip_address(app).is_loopback else workload.address
 
 
 def tunnel_ends(endpoints: tuple[MeshEndpoint, ...]) -> tuple[MeshEndpoint, ...]:

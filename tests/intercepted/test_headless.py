@@ -54,6 +54,7 @@ async def test_each_pod_is_called_by_itself(tmp_path: Path) -> None:
             assert (await mesh.get("thief", address, 8080)).status == 403
             assert await mesh.first_line("thief", address, 7001) == b""
         await _check_names(mesh)
+        await _check_that_others_cannot_speak_for_it(mesh)
 
 
 async def _check_names(mesh: InterceptedMesh) -> None:
@@ -67,3 +68,12 @@ async def _check_names(mesh: InterceptedMesh) -> None:
         (await mesh.get("old-vm", BOUND, 15001, host="db.test")).answered_by for _ in range(20)
     }
     assert whole == set(PODS)
+
+
+async def _check_that_others_cannot_speak_for_it(mesh: InterceptedMesh) -> None:
+    """The way out of a bound sidecar is for its own host: it lends its identity to nobody."""
+    request = "GET / HTTP/1.1\r\nHost: db.test\r\n\r\n"
+    port = mesh.server.mesh.bound_ports[PortRef(ServiceRef("test", "db"), 5432, pod="db-0")]
+    assert await mesh.first_line("thief", BOUND, 15001, request) == b""
+    assert await mesh.first_line("thief", BOUND, port) == b""
+    assert (await mesh.first_line("old-vm", BOUND, 15001, request)).startswith(b"HTTP/1.1 200")

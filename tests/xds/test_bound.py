@@ -195,6 +195,14 @@ def test_outbound_listeners_are_the_workloads_own() -> None:
     assert tcp.needs == {Need(CLUSTER, "shop/db:5432")}
 
 
+def test_outbound_listeners_are_for_the_workloads_own_host() -> None:
+    """Whoever else came in would call services with its identity."""
+    tcp = outbound_tcp_listener(mk_workload(), PortRef(ServiceRef("shop", "db"), 5432), 20001)
+    for listener in (outbound_http_listener(mk_workload()), tcp):
+        (chain,) = shown(listener)["filter_chains"]
+        assert chain["filter_chain_match"] == {"source_type": "SAME_IP_OR_LOOPBACK"}
+
+
 def test_no_address_is_shared_in_silence() -> None:
     """Another sidecar on the host could otherwise bind the same address, unnoticed."""
     workload, ref = mk_workload(), PortRef(ServiceRef("shop", "db"), 5432)

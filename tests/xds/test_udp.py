@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from smi_xds.mesh.model import (
     Endpoint,
     Grant,
@@ -16,6 +18,7 @@ from smi_xds.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, 
 from smi_xds.xds.udp import (
     outbound_udp_cluster,
     outbound_udp_listener,
+    own_address,
     tunnel_ends,
     udp_resources,
 )
@@ -49,13 +52,13 @@ SERVER = Workload(
 
 
 def test_a_service_has_a_local_port_from_which_a_tunnel_leads() -> None:
-    """It asks for the service, carries the longest datagrams, and buffers while it opens."""
+    """At loopback; it asks for the service, takes long datagrams, and buffers while it opens."""
     listener = outbound_udp_listener(SERVER, DNS, 20001, outside=False)
     assert listener.needs == {Need(CLUSTER, "shop/dns:53/udp")}
     found = shown(listener)
     assert found["address"]["socket_address"] == {
         "protocol": "UDP",
-        "address": "10.0.0.1",
+        "address": "127.0.0.1",
         "port_value": 20001,
     }
     assert found["enable_reuse_port"] is False
@@ -122,3 +125,21 @@ def test_a_workload_gets_what_it_calls_and_what_it_serves() -> None:
         ]
     )
     assert list(udp_resources(replace(SERVER, udp_ports=()), ())) == []
+
+
+@pytest.mark.parametrize(
+    "sidecar, address, app, own",
+    [
+        (Sidecar.BOUND, "127.0.1.11", "127.0.2.11", "127.0.1.11"),
+        (Sidecar.BOUND, "10.0.0.1", "127.0.0.1", "127.0.0.1"),
+        (Sidecar.BOUND, "10.0.0.1", "10.0.0.2", "10.0.0.1"),
+        (Sidecar.INTERCEPTED, "10.0.0.1", "10.0.0.1", "127.0.0.1"),
+        (Sidecar.INTERCEPTED, "fd00::1", "fd00::1", "::1"),
+    ],
+)
+def test_local_ports_are_at_loopback_where_there_is_one(
+    sidecar: Sidecar, address: str, app: str, own: str
+) -> None:
+    """Whoever can send a datagram to them has the identity of the workload."""
+    workload = replace(SERVER, sidecar=sidecar, address=address, app_address=app)
+    assert own_address(workload) == own
