@@ -398,6 +398,7 @@ def test_an_annotation_with_a_mistake() -> None:
         mk("TrafficSplit", "v1alpha4", spec={"backends": 7, "matches": 7}),
         mk("TrafficSplit", "v1alpha4", spec={"backends": [{"weight": float("inf")}]}),
         {**mk("TCPRoute", "v1alpha4"), "metadata": 7},
+        mk("UDPRoute", "v1alpha4", spec=7),
     ],
 )
 def test_documents_that_are_no_objects(document: Mapping[str, Any]) -> None:
