@@ -14,12 +14,14 @@ from smi_xds.config import (
     LogLevel,
     MeshConfig,
     ServeConfig,
+    WebhookConfig,
     default_state_folder,
     parse_address,
     parse_kubernetes,
     parse_log,
     parse_mesh,
     parse_serve,
+    parse_webhooks,
     parse_xds_address,
 )
 from smi_xds.problems import ConfigError
@@ -269,3 +271,31 @@ def test_what_cannot_be_a_namespace_is_refused(name: str) -> None:
     """A typo would watch nothing for ever, in silence."""
     with pytest.raises(ConfigError, match=rf"^--namespace '{name}' cannot be the name"):
         parse_kubernetes(namespaces=["good", name], environ=HOME)
+
+
+def test_webhooks_are_off_unless_asked_for() -> None:
+    """With an address they are there; the Service is that of our manifests, or another."""
+    address = Address("0.0.0.0", 15017)
+
+    assert parse_webhooks(None, service="nonsense") is None
+    assert parse_webhooks("0.0.0.0:15017") == WebhookConfig(
+        address=address, namespace="smi-xds", service="smi-xds-webhooks"
+    )
+    assert parse_webhooks("0.0.0.0:15017", service="mesh/hooks") == WebhookConfig(
+        address=address, namespace="mesh", service="hooks"
+    )
+
+
+@pytest.mark.parametrize(
+    "service", ["", "hooks", "/hooks", "mesh/", "Mesh/hooks", "a/b/c", "a/b.c"]
+)
+def test_a_webhook_service_that_is_none(service: str) -> None:
+    """It goes into a certificate: a namespace and a name, and no more."""
+    with pytest.raises(ConfigError, match=r"--webhook-service .* such as smi-xds/smi-xds-webhooks"):
+        parse_webhooks("0.0.0.0:15017", service=service)
+
+
+def test_a_webhook_address_that_is_none() -> None:
+    """The flag is named."""
+    with pytest.raises(ConfigError, match="--webhook-address '15017' is not HOST:PORT"):
+        parse_webhooks("15017")
