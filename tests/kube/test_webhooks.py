@@ -4,6 +4,7 @@ The Service leads to this machine (ExternalName), by the name that the certifica
 rights are those of deploy/kubernetes/webhooks and reading, no more.
 """
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -18,17 +19,24 @@ from typing import Any
 import pytest
 
 from deploy.generate import WEBHOOKS
+from smi_xds.config import DEFAULT_TRUST_DOMAIN, Address
 from smi_xds.crds import Conversion, definitions
 from smi_xds.crds.definition import WEBHOOK_NAMESPACE, WEBHOOK_SERVICE
 from smi_xds.crds.webhooks import VALIDATION_NAME
 from smi_xds.demo.processes import tethered
+from smi_xds.identity.ca import Authority
+from smi_xds.identity.issuer import wall_clock
+from smi_xds.identity.serving import ServerTls, service_names
+from smi_xds.identity.state import load_or_create
 from smi_xds.objects.convert import convert
 from smi_xds.objects.metadata import CONVERTED_ANNOTATION
-from smi_xds.objects.versions import SMI_KINDS
+from smi_xds.objects.versions import ALL, SMI_KINDS
+from smi_xds.web.server import serving
+from smi_xds.web.webhooks import webhook_forms
 from tests.kube.api import Kube, KubectlError
 from tests.kube.cluster import ADMIN_TOKEN, KubeCluster
 from tests.kube.test_conversion import COMMON, WRITTEN
-from tests.support.wait import eventually
+from tests.support.wait import eventually, eventually_async
 
 # A start of all that is here takes 15 s; this is for a machine that does much else.
 pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube"), pytest.mark.timeout(600)]
@@ -68,7 +76,7 @@ class Installed:
         with log.open("wb") as written:
             self._process = subprocess.Popen(command, stderr=written, start_new_session=True)
         address = eventually(lambda: _served(log), deadline=DEADLINE, what=f"serving in {log}")
-        self._lead_to(int(address.rpartition(":")[2]))
+        self.lead_to(int(address.rpartition(":")[2]))
         eventually(self._answers, deadline=DEADLINE, retry_on=(KubectlError,))
 
     def kill(self) -> None:
@@ -82,11 +90,18 @@ class Installed:
         """Lose the state folder: the next start makes another root."""
         shutil.rmtree(self._folder / "state")
 
+    def authority(self) -> Authority:
+        """That of the last start, whose root the API server trusts."""
+        return load_or_create(
+            self._folder / "state", trust_domain=DEFAULT_TRUST_DOMAIN, now=wall_clock()
+        )
+
     def bundles(self) -> set[str]:
         """The roots that the definitions trust."""
         return set(self.kube.kubectl("get", "crd", "-o", f"jsonpath={CLIENT}").split())
 
-    def _lead_to(self, port: int) -> None:
+    def lead_to(self, port: int) -> None:
+        """Have the API server ask there."""
         place = {"service": {"port": port}}
         patch = json.dumps({"spec": {"conversion": {"webhook": {"clientConfig": place}}}})
         for kind in SMI_KINDS.values():
@@ -225,13 +240,15 @@ def test_every_version_is_read_in_every_other(installed: Installed) -> None:
     documents = list(_documents("all", per_version=9))
     kube.kubectl("apply", "-f", "-", stdin=_list(documents))
 
-    for kind in SMI_KINDS.values():
-        ours = [it for it in documents if it["kind"] == kind.kind]
-        for version in kind.versions:
+    for version in ALL:
+        back: list[dict[str, Any]] = []
+        for kind in (it for it in SMI_KINDS.values() if version in it.versions):
+            ours = [it for it in documents if it["kind"] == kind.kind]
             shown = _read(kube, kind.kind, version)
             found = [shown[it["metadata"]["name"]] for it in ours]
             assert [_fields(it) for it in found] == [_fields(convert(it, version)) for it in ours]
-            kube.kubectl("replace", "-f", "-", stdin=_list(found))
+            back.extend(found)
+        kube.kubectl("replace", "-f", "-", stdin=_list(back))
 
     for kind_name, version in WRITTEN:
         shown = _read(kube, kind_name, version)
@@ -315,3 +332,39 @@ def test_while_nobody_answers_things_go_on(installed: Installed) -> None:
     assert "meanwhile" in _read(kube, "TrafficSplit", "v1alpha1")
     after = installed.bundles()
     assert (len(after), after & before) == (1, set())
+
+
+async def test_new_certificates_fail_no_request(installed: Installed) -> None:
+    """Objects are read in another version, by several at once, while the certificate is renewed
+    again and again. (The last test: the server behind the webhooks is this process.)"""
+    installed.kill()
+    kube, reads = installed.kube, 40
+    tls = ServerTls(installed.authority(), service_names(WEBHOOK_NAMESPACE, WEBHOOK_SERVICE))
+    serials = set()
+
+    def read_some() -> None:
+        for _ in range(reads):
+            assert _read(kube, "TrafficSplit", "v1alpha1")
+
+    async with serving(
+        {},
+        Address("127.0.0.1", 0),
+        what="webhooks",
+        flag="",
+        forms=webhook_forms(foresee=lambda _: ()),
+        tls=tls.context,
+    ) as port:
+        await asyncio.to_thread(installed.lead_to, port)
+        await eventually_async(
+            lambda: asyncio.to_thread(_read, kube, "TrafficSplit", "v1alpha1"),
+            deadline=DEADLINE,
+            retry_on=(KubectlError,),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            readers = [tasks.create_task(asyncio.to_thread(read_some)) for _ in range(4)]
+            while not all(reader.done() for reader in readers):
+                tls.certificate = tls._issue(wall_clock())
+                serials.add(tls.certificate.certificate_chain)
+                await asyncio.sleep(0.01)
+
+    assert len(serials) > 5
