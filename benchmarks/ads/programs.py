@@ -25,7 +25,7 @@ MODES: Final = ("sotw", "delta")
 ENVOY_EXTENSIONS: Final = 516
 
 # Generous: a machine may be busy with something else. A trial that hangs is to end some day.
-_TIMEOUT_S: Final = 120.0
+_TIMEOUT_S: Final = 240.0
 
 Reply = dict[str, Any]
 
