@@ -238,7 +238,7 @@ class _Author:
 
     def route_group(self, name: str) -> Document:
         version = self.any(self.versions["HTTPRouteGroup"])
-        matches = [self.match(m, version) for m in ("m1", "m2", "m3")[: self.any((1, 2, 3))]]
+        matches = [self.match(m, version) for m in ("m1", "m2", "m3")[: self.any((1, 1, 2, 3))]]
         spec = {"matches": matches}
         return self.smi("HTTPRouteGroup", name, spec, flat_until=2, version=version)
 
@@ -356,7 +356,7 @@ class _Author:
     def documents(self) -> tuple[Document, ...]:
         services = [("east", name) for name in APPS[: self.any((2, 3))]]
         services += [("west", name) for name in self.some(APPS[:2], 0, 2)]
-        targets, splits = self.many(4, 9), self.many(0, 4)
+        targets, splits = self.many(2, 8), self.many(0, 4)
         names = [name for namespace, name in services if namespace == "east"]
         return tuple(
             itertools.chain(
