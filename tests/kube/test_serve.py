@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from smi_xds.objects.versions import SMI_KINDS
+from smi_xds.sources.kube_kinds import KINDS
 from tests.kube.api import Kube
 from tests.kube.cluster import KubeCluster
 from tests.kube.plugin import CRDS
@@ -152,13 +154,15 @@ async def test_rights_that_are_missing_are_told_one_by_one(
     with account(kube, namespace) as kubeconfig:
         async with serving(kubeconfig, tmp_path, "--namespace", namespace) as plane:
             await plane.launch()
-            await eventually_async(lambda: len(plane.events("problem_found")) == 10, deadline=30)
+            await eventually_async(
+                lambda: len(plane.events("problem_found")) == len(KINDS), deadline=30
+            )
             forbidden = {problem["code"] for problem in plane.events("problem_found")}
             assert (forbidden, plane.events("serving")) == ({"SourceForbidden"}, [])
 
             await asyncio.to_thread(grant, kube, namespace, ALL_BUT_SPLITS)
             await plane.logged("serving", deadline=30)
-            await eventually_async(lambda: len(plane.events("problem_solved")) == 9)
+            await eventually_async(lambda: len(plane.events("problem_solved")) == len(KINDS) - 1)
             [synced] = plane.events("synced")
 
     assert (synced["services"], synced["workloads"]) == (1, 1)
@@ -178,11 +182,11 @@ async def test_crds_that_are_missing_are_waited_for(
     async with serving(kube.kubeconfig, tmp_path) as plane:
         await plane.start()
         found = plane.events("problem_found")
-        assert [problem["code"] for problem in found] == ["MissingCRD"] * 5
+        assert [problem["code"] for problem in found] == ["MissingCRD"] * len(SMI_KINDS)
         assert {problem["cure"] for problem in found} == {"Run kubectl apply -k deploy/crds."}
 
         await asyncio.to_thread(kube.apply_crds, CRDS)
-        await eventually_async(lambda: len(plane.events("problem_solved")) == 5)
+        await eventually_async(lambda: len(plane.events("problem_solved")) == len(SMI_KINDS))
         await asyncio.to_thread(kube.apply, SPLIT_OF_NOTHING)
 
         def is_read() -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from smi_xds.config import KubernetesConfig
 from smi_xds.problems import ProblemCode
+from smi_xds.sources.kube_kinds import KINDS
 from smi_xds.sources.kubernetes import Connection, KubernetesSource
 from smi_xds.values import ProxyId, ServiceAccountRef, ServiceRef
 from tests.kube.api import Kube
@@ -176,7 +177,7 @@ async def test_an_account_without_rights(kube: Kube, namespace: str) -> None:
     """Every kind that may not be read is a problem that names it, and nothing counts as synced."""
     user = await asyncio.to_thread(kube.kubeconfig_for, "nobody", namespace=namespace)
     async with running(source(kube, user=str(user))) as sink:
-        await eventually_async(lambda: len(sink.codes) == 10)
+        await eventually_async(lambda: len(sink.codes) == len(KINDS))
         assert not sink.is_synced()
 
     assert set(sink.codes) == {ProblemCode.SOURCE_FORBIDDEN}
