@@ -33,7 +33,7 @@ _QUESTIONS = 30
 
 # A route reaches Envoy's worker a moment after its ACK. Connections to a port whose protocol or
 # list of callers has changed drain (`--drain-time-s 10`), and have the old rules until then.
-_GRACE = 13.0
+_GRACE = 16.0
 # So often an answer that was wrong at first has to be right: it may be a matter of chance.
 _SURE = 40
 
