@@ -4,6 +4,7 @@
 (DELETE) what was counted. An answer below 400 is a success; a connection that is lost is neither.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -94,7 +95,12 @@ async def request(
     lines = [f"{method} {parts.path or '/'} HTTP/1.1", f"host: {parts.netloc}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     lines += [f"content-length: {len(content)}", "", ""]
-    connection = await http1.Connection.open(sidecar, 15001)
+    try:
+        # From the pod's own address: a sidecar lets nobody else out.
+        opened = await asyncio.open_connection(sidecar, 15001, local_addr=(sidecar, 0))
+    except OSError as error:
+        raise http1.HttpError(f"the sidecar at {sidecar} takes no connection") from error
+    connection = http1.Connection(*opened)
     try:
         return await connection.send("\r\n".join(lines).encode() + content)
     finally:
