@@ -11,8 +11,9 @@ A function may read tables made before its own, and nothing else that changes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from operator import is_
 from typing import Any, Generic, TypeVar, final
+
+from smi_xds.objects.snapshot import Snapshot
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -74,6 +75,10 @@ class Graph:
         """The keys of another table by what a function finds in their values."""
         return self._add(Groups(self, source, function))
 
+    def merged(self, *sources: "Table[K, V]") -> "Merged[K, V]":
+        """What several tables have."""
+        return self._add(Merged(self, *sources))
+
     def whole(self, function: Callable[[], V]) -> "Whole[V]":
         """One value, computed from whole tables."""
         return self._add(Whole(self, function))
@@ -102,7 +107,7 @@ class Table(Generic[K, V]):
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._values: dict[K, V] = {}
+        self._values: Mapping[K, V] = Snapshot()
         self._shared = False
         self._readers: dict[K, set[_Cell]] = {}
         self._all_readers: dict[None, set[_Cell]] = {}
@@ -149,15 +154,17 @@ class Table(Generic[K, V]):
         for dirty in self._followers:
             dirty.add(key)
 
-    def _own(self) -> dict[K, V]:
-        """The values, for writing: a copy of what was handed out."""
+    def _put(self, key: K, value: V | None) -> None:
+        """Keep a value of our own, or none; an equal one is no change."""
+        before = self._values.get(key)
+        if before is value or before == value:
+            return
+        values = self._values
+        assert isinstance(values, Snapshot), "what was given is not written"
         if self._shared:
-            self._values = self._values.copy()
+            self._values = values = Snapshot(values)
             self._shared = False
-        return self._values
-
-    def _drop(self, key: K) -> None:
-        del self._own()[key]
+        values.write(key, value)
         self._change(key)
 
 
@@ -168,37 +175,23 @@ class Given(Table[K, V]):
     def set(self, values: Mapping[K, V]) -> None:
         """Take a new state; values are compared by identity, then by equality.
 
-        Cheap where `values` is the last mapping or a changed copy of it, as `Table.mapping`
-        and the store's views are.
+        Of a changed copy of the last one (`Snapshot`) only what was written is looked at.
         """
         if values is self._values:
             return
-        old = self._values
-        self._values = new = values if isinstance(values, dict) else dict(values)
-        self._shared = True
-        for key in _changed(old, new):
+        old, self._values = self._values, values
+        for key in _changed(old, values):
             self._change(key)
 
 
-def _changed(old: dict[K, V], new: dict[K, V]) -> Iterator[K]:
+def _changed(old: Mapping[K, V], new: Mapping[K, V]) -> Iterator[K]:
     """The keys that came, went, or have another value."""
-    # Sets made of dicts, and their differences with dicts, take the hashes that are there:
-    # hashing thousands of dataclasses again would cost more than all the rest.
-    gone = set(old).difference(new)
-    came = set(new).difference(old)
-    yield from gone
-    yield from came
-    kept = old
-    if gone:
-        ids = {id(key) for key in gone}
-        kept = {key: value for key, value in old.items() if id(key) not in ids}
-    if all(map(is_, kept, new)):
-        for key, before, after in zip(kept, kept.values(), new.values(), strict=False):
-            if before is not after and before != after:
-                yield key
-        return
-    for key, before in kept.items():
-        after = new[key]
+    if isinstance(new, Snapshot) and new.follows(old):
+        keys: Iterable[K] = new.changed
+    else:
+        keys = old.keys() | new.keys()
+    for key in keys:
+        before, after = old.get(key), new.get(key)
         if before is not after and before != after:
             yield key
 
@@ -240,16 +233,6 @@ class Each(Table[K, V], _Computed):
                 cell.forget()
                 self._put(key, None)
 
-    def _put(self, key: K, value: V | None) -> None:
-        before = self._values.get(key)
-        if before is value or before == value:
-            return
-        if value is None:
-            self._drop(key)
-        else:
-            self._own()[key] = value
-            self._change(key)
-
 
 @final
 class Groups(Table[G, frozenset[K]], _Computed, Generic[G, K, V]):
@@ -280,11 +263,26 @@ class Groups(Table[G, frozenset[K]], _Computed, Generic[G, K, V]):
                 (members[group].add if group in after else members[group].discard)(key)
         self._dirty.clear()
         for group, keys in members.items():
-            if keys:
-                self._own()[group] = frozenset(keys)
-                self._change(group)
-            else:
-                self._drop(group)
+            self._put(group, frozenset(keys) or None)
+
+
+@final
+class Merged(Table[K, V], _Computed):
+    """What several tables have; no key is in two of them."""
+
+    def __init__(self, graph: Graph, *sources: Table[K, V]) -> None:
+        super().__init__(graph)
+        self._sources = sources
+        self._dirty: set[K] = set()
+        for source in sources:
+            source.follow(self._dirty)
+
+    def refresh(self) -> None:
+        """Take over what changed."""
+        for key in self._dirty:
+            found = (source.get(key) for source in self._sources if source.has(key))
+            self._put(key, next(found, None))
+        self._dirty.clear()
 
 
 @final

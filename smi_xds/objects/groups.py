@@ -19,6 +19,7 @@ from smi_xds.objects.smi import (
     TrafficTarget,
     UDPRoute,
 )
+from smi_xds.objects.snapshot import Snapshot
 from smi_xds.objects.views import Objects, PodGroup, ServiceGroup
 from smi_xds.problems import Problem
 from smi_xds.values import ObjectRef, ProxyId, ServiceAccountRef, ServiceRef
@@ -31,7 +32,7 @@ class Table(Generic[_Key, _Value]):
     """A mapping that is copied on the first write after it was handed out."""
 
     def __init__(self) -> None:
-        self._items: dict[_Key, _Value] = {}
+        self._items: Snapshot[_Key, _Value] = Snapshot()
         self._handed_out = False
 
     def get(self, key: _Key) -> _Value | None:
@@ -42,12 +43,9 @@ class Table(Generic[_Key, _Value]):
         if self._items.get(key) is value:
             return
         if self._handed_out:
-            self._items = self._items.copy()
+            self._items = Snapshot(self._items)
             self._handed_out = False
-        if value is None:
-            del self._items[key]
-        else:
-            self._items[key] = value
+        self._items.write(key, value)
 
     def hand_out(self) -> Mapping[_Key, _Value]:
         self._handed_out = True
