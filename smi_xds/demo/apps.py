@@ -162,7 +162,8 @@ class Client:
                 return connection
             connection.close()
         self._counts.opened()
-        return await Connection.open(self._spec.sidecar, 15001)
+        # A sidecar lets nobody out but its own host.
+        return await Connection.open(self._spec.sidecar, 15001, source=self._spec.sidecar)
 
 
 class Pace:

@@ -85,10 +85,14 @@ class Connection:
         self.is_open = True
 
     @classmethod
-    async def open(cls, host: str, port: int) -> Self:
-        """Connect, or raise HttpError."""
+    async def open(cls, host: str, port: int, *, source: str = "") -> Self:
+        """Connect, from that address if one is given, or raise HttpError."""
+        local = (source, 0) if source else None
         try:
-            return cls(*await asyncio.open_connection(host, port, limit=_LONGEST_HEAD))
+            opened = await asyncio.open_connection(
+                host, port, limit=_LONGEST_HEAD, local_addr=local
+            )
+            return cls(*opened)
         except OSError as error:
             raise HttpError(f"cannot connect to {host}:{port}: {error.strerror}") from error
 
