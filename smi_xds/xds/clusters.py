@@ -102,8 +102,13 @@ def inbound_cluster(workload: Workload, port: InboundPort) -> Resource:
 
 def inbound_passthrough(workload: Workload) -> Resource:
     """The application of an intercepted workload, at the address and port that were called."""
+    return _inbound_passthrough(_families(workload))
+
+
+@cache
+def _inbound_passthrough(families: tuple[bool, ...]) -> Resource:
     name = names.INBOUND_PASSTHROUGH
-    return Resource.of(CLUSTER, name, encode(_original(name, _from_sidecar(workload))))
+    return Resource.of(CLUSTER, name, encode(_original(name, _from(families))))
 
 
 @cache
@@ -140,17 +145,23 @@ def _from_sidecar(workload: Workload) -> BindConfig | None:
 
     Without it they look like a call of the workload to itself, which has to be: through 15006.
     """
-    if workload.sidecar is not Sidecar.INTERCEPTED:
-        return None
-    sources = [
-        SocketAddress(address=names.SIDECAR_SOURCE[":" in address], port_value=0)
-        for address in (workload.app_address, workload.address, *workload.more_addresses)
-        if address
-    ]
-    unique = list({source.address: source for source in sources}.values())
+    return _from(_families(workload)) if workload.sidecar is Sidecar.INTERCEPTED else None
+
+
+def _families(workload: Workload) -> tuple[bool, ...]:
+    """Whether it is IPv6, of the application's and the workload's addresses, each once."""
+    known = (workload.app_address, workload.address, *workload.more_addresses)
+    return tuple(dict.fromkeys(":" in address for address in known if address))
+
+
+@cache
+def _from(families: tuple[bool, ...]) -> BindConfig:
+    first, *more = (
+        SocketAddress(address=names.SIDECAR_SOURCE[family], port_value=0) for family in families
+    )
     return BindConfig(
-        source_address=unique[0],
-        extra_source_addresses=[ExtraSourceAddress(address=source) for source in unique[1:]],
+        source_address=first,
+        extra_source_addresses=[ExtraSourceAddress(address=source) for source in more],
     )
 
 

@@ -9,7 +9,7 @@ only the connections of a chain that changed are drained.
 from datetime import timedelta
 from functools import cache
 
-from envoy_data_plane.envoy.config.core.v3 import TrafficDirection
+from envoy_data_plane.envoy.config.core.v3 import Address, TrafficDirection
 from envoy_data_plane.envoy.config.listener.v3 import (
     AdditionalAddress,
     Filter,
@@ -174,6 +174,13 @@ def _at(
     listener: Listener, families: frozenset[bool], port: int, addresses: tuple[str, str]
 ) -> None:
     """Bind one address of each family."""
-    first, *more = [socket(it, port) for it in addresses if (":" in it) in families]
+    first, *more = _sockets(families, port, addresses)
     listener.address = first
     listener.additional_addresses = [AdditionalAddress(address=it) for it in more]
+
+
+@cache
+def _sockets(
+    families: frozenset[bool], port: int, addresses: tuple[str, str]
+) -> tuple[Address, ...]:
+    return tuple(socket(it, port) for it in addresses if (":" in it) in families)
