@@ -72,15 +72,21 @@ async def listening(
         cache.unobserve(status)
 
 
+# How long calls that are no streams of proxies may take to end by themselves, in seconds.
+_GOODBYE = 1.0
+
+
 async def _stop(server: grpc.aio.Server, calls: Calls, health: Health) -> None:
     """Accept nothing more, say so, and let the streams go one after another."""
     health.close()
     async with asyncio.TaskGroup() as group:
         # GOAWAY goes out at once, and from now on nobody can connect.
-        group.create_task(server.stop(grace=calls.longest_drain), name="xds-stop")
+        stopping = group.create_task(server.stop(grace=calls.longest_drain), name="xds-stop")
         try:
             await calls.drain()
             await calls.ended()
+            # Watchers have been told to end, and need a turn to do so.
+            await asyncio.wait({stopping}, timeout=_GOODBYE)
         finally:
             # What is left is no stream of ours, or its client does not read.
             await server.stop(grace=None)

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Installed:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
+        self._probes = count()
         self._kubeconfig = kube.kubeconfig_for("smi-xds", namespace=WEBHOOK_NAMESPACE)
 
     def start(self) -> None:
@@ -116,8 +118,10 @@ class Installed:
 
     def _answers(self) -> bool:
         """Whether every kind is converted, and objects are judged."""
-        firsts = [it for it in _documents("probe", per_version=1) if _is_oldest(it)]
-        self.kube.kubectl("apply", "-f", "-", stdin=_list(firsts))
+        # New names each time: an API server whose cache lags refuses to patch what it just lost.
+        name = f"probe-{next(self._probes)}"
+        firsts = [it for it in _documents(name, per_version=1) if _is_oldest(it)]
+        self.kube.kubectl("create", "-f", "-", stdin=_list(firsts))
         for kind in SMI_KINDS.values():
             _read(self.kube, kind.kind, kind.versions[-1])
         try:
