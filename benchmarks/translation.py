@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.measure import Bar, Report, Row, present
 from smi_xds.ads.cache import Cache
+from smi_xds.app import garbage
 from smi_xds.mesh.build import MeshBuilder
 from smi_xds.mesh.model import MeshSettings
 from smi_xds.objects.kube import (
@@ -84,12 +85,12 @@ def measure(size: int, sidecar: str) -> Report:
     print(f"S = {size:,} …", file=sys.stderr, flush=True)
     warm_up()
     before = _memory()
-    plane = Plane()
-    took = _timed(lambda: plane.replace(tuple(world(size, sidecar))))
+    plane, objects = Plane(), tuple(world(size, sidecar))
+    # The collector is off until the first round is done, as in `serve`.
+    gc.disable()
+    took = _timed(lambda: plane.replace(objects))
     memory = _memory() - before
-    # As `serve` does after the first round.
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     rows = [Row(name="first build", median_us=took, low_us=took, high_us=took)]
     changed: dict[str, int] = {}
     for name, changes in CHANGES.items():
