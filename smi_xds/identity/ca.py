@@ -34,7 +34,7 @@ _SPIFFE = "spiffe://"
 
 # Section 4.3: a leaf has digitalSignature and neither keyCertSign nor cRLSign; a signing
 # certificate has keyCertSign; the extension is critical in both.
-_LEAF_USAGE = x509.KeyUsage(
+LEAF_USAGE = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
     key_encipherment=False,
@@ -114,7 +114,7 @@ class Authority:
             .subject_name(x509.Name([]))
             .issuer_name(self.certificate.subject)
             .add_extension(_LEAF_CONSTRAINTS, critical=True)
-            .add_extension(_LEAF_USAGE, critical=True)
+            .add_extension(LEAF_USAGE, critical=True)
             .add_extension(_LEAF_EXTENDED_USAGE, critical=False)
             # Critical where the subject is empty (RFC 5280, section 4.2.1.6).
             .add_extension(_uri_san(str(identity)), critical=True)

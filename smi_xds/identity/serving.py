@@ -18,7 +18,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from smi_xds.identity.ca import CLOCK_SKEW, LEAF_LIFETIME, Authority, create_key, encode_key
+from smi_xds.identity.ca import (
+    CLOCK_SKEW,
+    LEAF_LIFETIME,
+    LEAF_USAGE,
+    Authority,
+    create_key,
+    encode_key,
+)
 from smi_xds.identity.issuer import Clock, wall_clock
 from smi_xds.problems import IdentityError
 from smi_xds.values import Secret
@@ -31,19 +38,6 @@ _SHORTEST_NAP: Final = timedelta(seconds=1)
 _NAPS_PER_LIFETIME: Final = 20
 
 log = structlog.get_logger()
-
-# RFC 5280, section 4.2.1.3: ECDSA signs, and agrees on no keys.
-_USAGE: Final = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +88,7 @@ def issue_serving(
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_USAGE, critical=True)
+        .add_extension(LEAF_USAGE, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         # Critical where the subject is empty (RFC 5280, section 4.2.1.6).
         .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=True)

@@ -1,10 +1,12 @@
 """specs.smi-spec.io: the wire shape of each version, and from these to the types of the hub."""
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from smi_xds.objects.metadata import annotations_of, name_of, namespace_of
 from smi_xds.objects.smi import HTTPMatch, HTTPRouteGroup, TCPRoute, UDPRoute
 from smi_xds.objects.wire import Envelope, Strict, frozen
+
+_PortRoute = TypeVar("_PortRoute", TCPRoute, UDPRoute)
 
 
 class _HTTPMatchWire(Strict):
@@ -102,21 +104,16 @@ def _headers(
 def tcp_route_from(wire: AnyTCPRouteWire) -> TCPRoute:
     """TCPRoute, of any version; before v1alpha4 it means every port."""
     matches = _matches(wire) if isinstance(wire, PortRouteWire) else _PortsWire()
-    return TCPRoute(
-        namespace=namespace_of(wire.metadata),
-        name=name_of(wire.metadata),
-        version=wire.version,
-        created=wire.created,
-        annotations=annotations_of(wire.metadata),
-        match_name=matches.name,
-        ports=None if matches.ports is None else tuple(matches.ports),
-    )
+    return _port_route(TCPRoute, wire, matches)
 
 
 def udp_route_from(wire: PortRouteWire) -> UDPRoute:
     """UDPRoute."""
-    matches = _matches(wire)
-    return UDPRoute(
+    return _port_route(UDPRoute, wire, _matches(wire))
+
+
+def _port_route(kind: type[_PortRoute], wire: Envelope, matches: _PortsWire) -> _PortRoute:
+    return kind(
         namespace=namespace_of(wire.metadata),
         name=name_of(wire.metadata),
         version=wire.version,

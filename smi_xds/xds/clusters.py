@@ -57,32 +57,37 @@ def outbound_cluster(ref: PortRef, protocol: Protocol) -> Resource:
     metadata: so the cluster itself never changes with its endpoints.
     """
     name = names.outbound_cluster(ref)
-    cluster = Cluster(
-        name=name,
-        type=ClusterDiscoveryType.EDS,
-        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
-        connect_timeout=CONNECT_TIMEOUT,
-        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
-        circuit_breakers=no_limits(),
-        common_lb_config=load_balancing(weighted=protocol.is_tcp),
-        transport_socket_matches=[
-            ClusterTransportSocketMatch(
-                name="mtls",
-                match=mesh_endpoint(),
-                transport_socket=transport_socket("tls", upstream_tls(ref)),
-            ),
-            ClusterTransportSocketMatch(
-                name="plaintext", match=Struct(), transport_socket=_plaintext()
-            ),
-        ],
-        typed_extension_protocol_options=_http_options(protocol),
-    )
+    cluster = service_cluster(name, weighted=protocol.is_tcp)
+    cluster.transport_socket_matches = [
+        ClusterTransportSocketMatch(
+            name="mtls",
+            match=mesh_endpoint(),
+            transport_socket=transport_socket("tls", upstream_tls(ref)),
+        ),
+        ClusterTransportSocketMatch(
+            name="plaintext", match=Struct(), transport_socket=_plaintext()
+        ),
+    ]
+    cluster.typed_extension_protocol_options = _http_options(protocol)
     needs = (
         Need(ENDPOINTS, name),
         Need(SECRET, names.IDENTITY),
         Need(SECRET, names.peers(ref)),
     )
     return Resource.of(CLUSTER, name, encode(cluster), needs=needs)
+
+
+def service_cluster(name: str, *, weighted: bool) -> Cluster:
+    """What all clusters of service ports have; `weighted` ones a locality per backend."""
+    return Cluster(
+        name=name,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
+        connect_timeout=CONNECT_TIMEOUT,
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        circuit_breakers=no_limits(),
+        common_lb_config=_load_balancing(weighted=weighted),
+    )
 
 
 def inbound_cluster(workload: Workload, port: InboundPort) -> Resource:
@@ -185,7 +190,7 @@ def no_limits() -> CircuitBreakers:
     )
 
 
-def load_balancing(*, weighted: bool) -> ClusterCommonLbConfig:
+def _load_balancing(*, weighted: bool) -> ClusterCommonLbConfig:
     """How a share of the traffic is chosen."""
     # Where no endpoint is healthy the answer is 503, never a draining endpoint ("panic").
     # For TCP a split is one locality per backend: a new weight is then endpoints alone, which

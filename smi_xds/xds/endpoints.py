@@ -37,34 +37,28 @@ class Group:
 
 @dataclass(slots=True)
 class EndpointEncoder:
-    """Encodes load assignments and keeps the bytes of the endpoints of the last one by name.
+    """Encodes the load assignments of one cluster, and keeps the bytes of the last one's endpoints.
 
     Of 1,000 endpoints of which one changed, one is encoded and the rest are joined.
     """
 
-    _kept: dict[str, Mapping[Endpoint, bytes]] = field(default_factory=dict)
+    _kept: Mapping[Endpoint, bytes] = field(default_factory=dict)
 
     def __call__(self, name: str, groups: tuple[Group, ...]) -> Resource:
         """The load assignment of a cluster."""
-        before = self._kept.get(name, {})
         now: dict[Endpoint, bytes] = {}
         localities = []
         for group in groups:
             fragments = []
             for endpoint in group.endpoints:
-                encoded = now.get(endpoint) or before.get(endpoint) or _encode(endpoint)
+                encoded = now.get(endpoint) or self._kept.get(endpoint) or _encode(endpoint)
                 now[endpoint] = encoded
                 fragments.append(encoded)
             body = splice(_locality(group), "lb_endpoints", fragments)
             localities.append(fragment(ClusterLoadAssignment, "endpoints", body))
-        self._kept[name] = now
+        self._kept = now
         assignment = ClusterLoadAssignment(cluster_name=name)
         return Resource.of(ENDPOINTS, name, splice(assignment, "endpoints", localities))
-
-    def keep(self, names: Mapping[str, object]) -> None:
-        """Forget the endpoints of clusters that are gone."""
-        for name in self._kept.keys() - names.keys():
-            del self._kept[name]
 
 
 def _locality(group: Group) -> LocalityLbEndpoints:

@@ -9,12 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
-    Cluster,
-    ClusterDiscoveryType,
-    ClusterEdsClusterConfig,
-    ClusterLbPolicy,
-)
 from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     SocketOption,
@@ -47,8 +41,8 @@ from smi_xds.mesh.model import Endpoint as MeshEndpoint
 from smi_xds.mesh.model import PortRef, Sidecar, Workload
 from smi_xds.xds import names
 from smi_xds.xds.accesslog import session_log
-from smi_xds.xds.clusters import CONNECT_TIMEOUT, load_balancing, no_limits
-from smi_xds.xds.common import ads, transport_socket, udp_socket
+from smi_xds.xds.clusters import service_cluster
+from smi_xds.xds.common import transport_socket, udp_socket
 from smi_xds.xds.encode import encode, pack
 from smi_xds.xds.resources import (
     CLUSTER,
@@ -134,15 +128,7 @@ def outbound_udp_cluster(ref: PortRef, *, outside: bool) -> Resource:
     A split is one locality per backend; which one a session goes to is decided at its start.
     """
     name = names.outbound_cluster(ref)
-    cluster = Cluster(
-        name=name,
-        type=ClusterDiscoveryType.EDS,
-        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads()),
-        connect_timeout=CONNECT_TIMEOUT,
-        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
-        circuit_breakers=no_limits(),
-        common_lb_config=load_balancing(weighted=True),
-    )
+    cluster = service_cluster(name, weighted=True)
     needs = [Need(ENDPOINTS, name)]
     if not outside:
         http2 = Http2ProtocolOptions(allow_connect=True)
