@@ -60,7 +60,7 @@ async def serving_webhooks(
 
 async def _trusted(config: ServeConfig, authority: Authority) -> None:
     """Put our root where the API server looks for it, for ever."""
-    from smi_xds.sources.kubernetes import Connection
+    from smi_xds.sources.kube_connection import Connection
     from smi_xds.web.trust import Trust
 
     assert config.kubernetes is not None

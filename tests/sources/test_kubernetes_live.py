@@ -9,8 +9,10 @@ import pytest
 
 from smi_xds.config import KubernetesConfig
 from smi_xds.problems import ProblemCode
+from smi_xds.sources.kube_connection import Connection
 from smi_xds.sources.kube_kinds import KINDS
-from smi_xds.sources.kubernetes import Connection, KubernetesSource
+from smi_xds.sources.kube_watch import RefusedError
+from smi_xds.sources.kubernetes import KubernetesSource
 from smi_xds.values import ProxyId, ServiceAccountRef, ServiceRef
 from tests.kube.api import Kube
 from tests.kube.cluster import KubeCluster
@@ -263,3 +265,24 @@ async def test_missing_crds(kube_without_crds: KubeCluster) -> None:
 
         await asyncio.to_thread(kube.kubectl, "delete", "trafficsplit", "canary")
         await eventually_async(lambda: weights(sink, "default") == [])
+
+
+async def test_changes_are_asked_for(kube: Kube, namespace: str) -> None:
+    """POST, PATCH and DELETE on one connection; what is refused says what the API server said."""
+    connection = Connection(KubernetesConfig(kubeconfig=str(kube.kubeconfig)))
+    await connection.open()
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    try:
+        made = await connection.send("POST", path, b'{"metadata": {"name": "a"}}')
+        assert json.loads(made)["metadata"]["name"] == "a"
+        with pytest.raises(RefusedError, match="already exists") as refused:
+            await connection.send("POST", path, b'{"metadata": {"name": "a"}}')
+        assert refused.value.status == 409
+        merge = "application/merge-patch+json"
+        await connection.send("PATCH", f"{path}/a", b'{"data": {"k": "v"}}', content_type=merge)
+        assert json.loads(await connection.read(f"{path}/a"))["data"] == {"k": "v"}
+        await connection.send("DELETE", f"{path}/a")
+        with pytest.raises(RefusedError):
+            await connection.read(f"{path}/a")
+    finally:
+        await connection.close()
