@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "cluster"
-INPUTS = ("go.mod", "go.sum", "main.go")
+INPUTS = ("go.mod", "go.sum", "kubelet.go", "main.go")
 PROGRESS_SECONDS = 20
 """Often enough to see that it lives, seldom enough for a log: a cold build takes minutes."""
 

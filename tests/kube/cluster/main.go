@@ -1,5 +1,5 @@
 // Command kube is a Kubernetes control plane in one binary, for tests: its first argument picks
-// etcd, kube-apiserver or kube-controller-manager; the rest are that program's own arguments.
+// etcd, kube-apiserver, kube-controller-manager or kubelet; the rest are that program's own arguments.
 // Each runs until it is killed or its standard input ends: so none outlives the test run that started
 // it, however that ended. None stops gracefully: an API server waits minutes for an etcd that is gone.
 package main
@@ -22,7 +22,8 @@ import (
 const usage = `usage:
   kube etcd
   kube kube-apiserver FLAGS
-  kube kube-controller-manager FLAGS`
+  kube kube-controller-manager FLAGS
+  kube kubelet FILE`
 
 func main() {
 	if len(os.Args) < 2 {
@@ -37,6 +38,8 @@ func main() {
 		run(apiserver.NewAPIServerCommand(), arguments)
 	case "kube-controller-manager":
 		run(controllers.NewControllerManagerCommand(), arguments)
+	case "kubelet":
+		runKubelet(arguments)
 	default:
 		fail(usage)
 	}
