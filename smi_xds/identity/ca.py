@@ -1,17 +1,19 @@
 """The embedded certificate authority: makes a root, and signs X509-SVIDs with it.
 
-It is given the time and touches neither disk nor clock; `state` keeps its root in a folder and
-`issuer` keeps what it signed. Sections are those of the SPIFFE standard "X509-SVID".
+It is given the time and touches neither disk nor clock; `state` says which authority it is, and
+`embedded` keeps what it signed. Sections are those of the SPIFFE standard "X509-SVID".
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from smi_xds.problems import IdentityError
@@ -31,6 +33,11 @@ _RENEWAL_SPREAD = 1 / 15
 _RENEWAL_MINIMUM = timedelta(seconds=1)
 
 _SPIFFE = "spiffe://"
+
+_CURES = {
+    "root": "move the state folder away, so that a new one is made",
+    "intermediate": "replace the files of --ca-cert and --ca-key",
+}
 
 # Section 4.3: a leaf has digitalSignature and neither keyCertSign nor cRLSign; a signing
 # certificate has keyCertSign; the extension is critical in both.
@@ -65,6 +72,10 @@ _LEAF_CONSTRAINTS = x509.BasicConstraints(ca=False, path_length=None)
 _ROOT_CONSTRAINTS = x509.BasicConstraints(ca=True, path_length=0)  # it signs leaves only
 
 
+SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+"""Ours is ECDSA P-256; an intermediate that somebody brings may be RSA."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
     """What a workload proves itself with: certificate and key, and when to replace them."""
@@ -81,23 +92,52 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """A root certificate and its key: signs for one trust domain."""
+    """Who signs at a moment, in which trust domain, and what is trusted then: a value.
+
+    `current` has the one of now, which is replaced while a root or a trust domain is changed.
+    """
 
     trust_domain: str
+    """Of all that is signed."""
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    """Of the key: a root, or an intermediate."""
+    key: SigningKey = field(repr=False)
+    intermediates: tuple[x509.Certificate, ...] = ()
+    """What a leaf carries besides itself, from `certificate` up; empty where that is a root."""
+    roots: tuple[x509.Certificate, ...] = ()
+    """What is trusted; empty for `certificate` alone."""
+    aliases: tuple[str, ...] = ()
+    """Trust domains whose identities are accepted as those of `trust_domain`."""
     created: bool = False
     """It is new: no proxy trusts it before it got its trust bundle."""
 
     @property
     def trust_bundle(self) -> bytes:
         """The roots by which peers are judged, PEM."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+        return _pem(self.roots or (self.certificate,))
+
+    @property
+    def trust_domains(self) -> tuple[str, ...]:
+        """Those whose identities are ours, the one of now first."""
+        return (self.trust_domain, *self.aliases)
 
     @property
     def not_after(self) -> datetime:
-        """When the root, and with it all that it signed, ends."""
+        """When the signing certificate, and with it all that it signed, ends."""
         return self.certificate.not_valid_after_utc
+
+    def chain(self, leaf: x509.Certificate) -> bytes:
+        """What the holder of a leaf presents, PEM: the leaf first, without the root."""
+        return _pem((leaf, *self.intermediates))
+
+    def check_not_ended(self, now: datetime) -> None:
+        """IdentityError where nothing can be signed any more."""
+        if now >= self.not_after:
+            what = "intermediate" if self.intermediates else "root"
+            raise IdentityError(
+                f"the {what} certificate expired at {self.not_after:%Y-%m-%d %H:%M:%S} UTC: "
+                + _CURES[what]
+            )
 
     def issue(
         self, identity: SpiffeId, *, now: datetime, lifetime: timedelta = LEAF_LIFETIME
@@ -118,16 +158,16 @@ class Authority:
             .add_extension(_LEAF_EXTENDED_USAGE, critical=False)
             # Critical where the subject is empty (RFC 5280, section 4.2.1.6).
             .add_extension(_uri_san(str(identity)), critical=True)
-            .add_extension(_authority_key_id(self.certificate), critical=False)
+            .add_extension(authority_key_id(self.certificate), critical=False)
         )
         certificate = builder.sign(self.key, hashes.SHA256())
         return Leaf(
             identity=identity,
-            certificate_chain=certificate.public_bytes(serialization.Encoding.PEM),
+            certificate_chain=self.chain(certificate),
             private_key=encode_key(key),
             not_before=not_before,
             not_after=not_after,
-            renew_at=_renewal(identity, start=start, not_after=not_after),
+            renew_at=renewal(identity, start=start, not_after=not_after),
         )
 
     def _check_issue(self, identity: SpiffeId, now: datetime) -> None:
@@ -140,11 +180,7 @@ class Authority:
             SpiffeId.parse(str(identity))
         except ValueError as error:
             raise IdentityError(f"{error}: not signed") from None
-        if now >= self.not_after:
-            raise IdentityError(
-                f"the root certificate expired at {self.not_after:%Y-%m-%d %H:%M:%S} UTC: "
-                "move the state folder away, so that a new one is made"
-            )
+        self.check_not_ended(now)
 
 
 def create_key() -> ec.EllipticCurvePrivateKey:
@@ -152,7 +188,7 @@ def create_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def encode_key(key: ec.EllipticCurvePrivateKey) -> Secret:
+def encode_key(key: SigningKey) -> Secret:
     """Write a key as PEM, PKCS8."""
     return Secret(
         key.private_bytes(
@@ -233,7 +269,7 @@ def _root_trust_domain(certificate: x509.Certificate) -> str:
     return domain
 
 
-def _renewal(identity: SpiffeId, *, start: datetime, not_after: datetime) -> datetime:
+def renewal(identity: SpiffeId, *, start: datetime, not_after: datetime) -> datetime:
     """No later than at two thirds; when exactly is the identity's own, the same at each renewal."""
     digest = hashlib.sha256(str(identity).encode()).digest()
     jitter = int.from_bytes(digest[:4], "big") / 2**32
@@ -258,6 +294,16 @@ def _uri_san(uri: str) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
 
 
-def _authority_key_id(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    key_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+def authority_key_id(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Names the issuer's key; by the key itself where its certificate says no name."""
+    try:
+        key_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        public_key = issuer.public_key()
+        assert isinstance(public_key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey))
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id)
+
+
+def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
+    return b"".join(it.public_bytes(serialization.Encoding.PEM) for it in certificates)

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Final, NoReturn
 
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from smi_xds.identity.ca import (
@@ -23,9 +24,11 @@ from smi_xds.identity.ca import (
     LEAF_LIFETIME,
     LEAF_USAGE,
     Authority,
+    authority_key_id,
     create_key,
     encode_key,
 )
+from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.issuer import Clock, wall_clock
 from smi_xds.problems import IdentityError
 from smi_xds.values import Secret
@@ -69,20 +72,14 @@ def issue_serving(
 ) -> ServingCertificate:
     """Sign a fresh key for these DNS names; IdentityError where the root has ended."""
     start = now.replace(microsecond=0)  # X.509 counts in seconds
-    root = authority.certificate
-    if start >= authority.not_after:
-        raise IdentityError(
-            f"the root certificate expired at {authority.not_after:%Y-%m-%d %H:%M:%S} UTC: "
-            "move the state folder away, so that a new one is made"
-        )
+    authority.check_not_ended(start)
     not_before = start - CLOCK_SKEW
     not_after = min((start + lifetime).replace(microsecond=0), authority.not_after)
     key = create_key()
-    key_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     certificate = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
-        .issuer_name(root.subject)
+        .issuer_name(authority.certificate.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(not_before)
@@ -93,14 +90,12 @@ def issue_serving(
         # Critical where the subject is empty (RFC 5280, section 4.2.1.6).
         .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id), critical=False
-        )
+        .add_extension(authority_key_id(authority.certificate), critical=False)
         .sign(authority.key, hashes.SHA256())
     )
     return ServingCertificate(
         names=tuple(names),
-        certificate_chain=certificate.public_bytes(serialization.Encoding.PEM),
+        certificate_chain=authority.chain(certificate),
         private_key=encode_key(key),
         not_before=not_before,
         not_after=not_after,
@@ -109,11 +104,11 @@ def issue_serving(
 
 
 class ServerTls:
-    """A context for servers, whose certificate is never old."""
+    """A context for servers, whose certificate is never old, nor of a former authority."""
 
     def __init__(
         self,
-        authority: Authority,
+        authority: Authority | CurrentAuthority,
         names: Sequence[str],
         *,
         clock: Clock = wall_clock,
@@ -121,17 +116,20 @@ class ServerTls:
     ) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._authority = authority
+        self._authority = CurrentAuthority.of(authority)
+        self._authority.follow(lambda _: self._replaced.set())
+        self._replaced = asyncio.Event()
         self._names = tuple(names)
         self._clock = clock
         self._lifetime = lifetime
         self.certificate = self._issue(clock())
 
     def step(self) -> bool:
-        """Renew it if it is time; whether it was."""
+        """Renew it if it is time, or another authority signs now; whether it was."""
         now = self._clock()
+        is_signers = self._signer == self._authority.now.certificate
         # Before its time: the clock went back.
-        if self.certificate.not_before <= now < self.certificate.renew_at:
+        if is_signers and self.certificate.not_before <= now < self.certificate.renew_at:
             return False
         self.certificate = self._issue(now)
         return True
@@ -145,7 +143,10 @@ class ServerTls:
     async def run(self) -> NoReturn:
         """Renew it in time, for ever."""
         while True:
-            await asyncio.sleep(self.nap().total_seconds())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.nap().total_seconds()):
+                    await self._replaced.wait()
+            self._replaced.clear()
             try:
                 if self.step():
                     log.info("server_certificate_renewed", names=self._names)
@@ -154,9 +155,11 @@ class ServerTls:
                 log.error("server_certificate_refused", reason=str(error))  # noqa: TRY400 - not ours
 
     def _issue(self, now: datetime) -> ServingCertificate:
-        issued = issue_serving(self._authority, self._names, now=now, lifetime=self._lifetime)
+        authority = self._authority.now
+        issued = issue_serving(authority, self._names, now=now, lifetime=self._lifetime)
         # OpenSSL reads files only; this one is its owner's, and is gone at once.
         with tempfile.NamedTemporaryFile(prefix="smi-xds-") as file:
             Path(file.name).write_bytes(issued.certificate_chain + issued.private_key.value)
             self.context.load_cert_chain(file.name)
+        self._signer = authority.certificate
         return issued
