@@ -104,8 +104,12 @@ class KubeCluster(Kube):
 
         The controllers go with it, so that their back-off does not slow what comes after.
         """
-        self._stop("kube-controller-manager")
+        self.stop_controllers()
         self._stop("kube-apiserver")
+
+    def stop_controllers(self) -> None:
+        """Kill the controllers: from now on, what is made stays as it was made."""
+        self._stop("kube-controller-manager")
 
     def log(self, program: str) -> str:
         """Return what etcd, kube-apiserver or kube-controller-manager has written."""
