@@ -1,11 +1,14 @@
 """Results of the stream benchmark, as a table or as JSON."""
 
+import json
 import math
+import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
-from benchmarks.measure import Bar
+from benchmarks.measure import Bar, machine
 
 Value: TypeAlias = str | float
 
@@ -18,6 +21,32 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
     bars: tuple[Bar, ...] = ()
+
+
+def load() -> float:
+    """How busy the machine is: ask before the benchmark makes it so."""
+    return os.getloadavg()[0]
+
+
+def quantiles(samples: Sequence[float]) -> tuple[float, float, float]:
+    """The median, the 99th percentile and the largest."""
+    ranked = sorted(samples)
+    last = len(ranked) - 1
+    return ranked[round(0.5 * last)], ranked[round(0.99 * last)], ranked[-1]
+
+
+def present(tables: Sequence[Table], *, before: float, is_json: bool) -> int:
+    """Print them, with the load before the run; 1 if a bar was missed."""
+    where = f"{machine()} (before the run: {before:.1f})"
+    if is_json:
+        bars = [{**asdict(bar), "reached": bar.reached} for it in tables for bar in it.bars]
+        found = {"machine": where, "tables": [as_json(it) for it in tables], "bars": bars}
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        print(where)
+        for table in tables:
+            show(table)
+    return 0 if all(bar.reached for it in tables for bar in it.bars) else 1
 
 
 def as_json(table: Table) -> object:

@@ -34,6 +34,8 @@ type openCommand struct {
 	Idle       bool     `json:"idle"`       // ask for nothing
 	Resume     bool     `json:"resume"`     // with the versions of the fleet before
 	Within     float64  `json:"within"`     // seconds
+	Nodes      []string `json:"nodes"`      // their ids, instead of numbered ones
+	Follow     bool     `json:"follow"`     // ask for what clusters and listeners name; delta only
 }
 
 func (c *client) handle(name string, raw json.RawMessage) (object, error) {
@@ -89,9 +91,16 @@ func (c *client) open(args openCommand) (object, error) {
 	if c.fleet != nil {
 		return nil, errors.New("a fleet is open already")
 	}
+	if len(args.Nodes) > 0 {
+		args.N = len(args.Nodes)
+	}
+	if args.Follow && !spoken.isDelta {
+		return nil, errors.New("only delta fleets follow names")
+	}
 	c.fleet = &fleet{
 		address: args.Address, dialect: spoken, features: features(args.Extensions),
-		isIdle: args.Idle, wake: make(chan struct{}, 1),
+		isIdle: args.Idle, nodes: args.Nodes, follows: args.Follow,
+		wake: make(chan struct{}, 1),
 	}
 	c.fleet.names[endpoints], c.fleet.names[routes] = args.Endpoints, args.Routes
 	if args.Resume {

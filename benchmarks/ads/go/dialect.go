@@ -96,8 +96,8 @@ func features(extensions int) []byte {
 	return appendText(out, 10, "envoy.lb.does_not_support_overprovisioning")
 }
 
-func node(index int, features []byte) []byte {
-	return append(appendText(nil, 1, nodeID(index)), features...)
+func node(id string, features []byte) []byte {
+	return append(appendText(nil, 1, id), features...)
 }
 
 func nodeID(index int) string { return fmt.Sprintf("bench/proxy-%d", index) }

@@ -35,6 +35,7 @@ type proxy struct {
 	gate    gate
 	subs    [kinds]subscription
 	asked   [kinds]bool
+	wanted  [kinds]map[string]bool // names that were asked for, of those who follow them
 	synced  atomic.Bool
 
 	// Written by the proxy's own goroutine; read by others after the fleet's counters said that
@@ -118,10 +119,11 @@ func (p *proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 
 func (p *proxy) talk(stream grpc.ClientStream) error {
 	p.asked, p.answered = [kinds]bool{}, [kinds]bool{}
+	p.wanted = [kinds]map[string]bool{}
 	if err := p.open(stream); err != nil {
 		return err
 	}
-	got := response{isDelta: p.fleet.dialect.isDelta}
+	got := response{isDelta: p.fleet.dialect.isDelta, keepsBodies: p.fleet.follows}
 	if p.isFirst && got.isDelta {
 		got.versions = map[string]string{}
 	}
@@ -141,7 +143,7 @@ func (p *proxy) talk(stream grpc.ClientStream) error {
 // open sends what an Envoy sends first: clusters and listeners, and what they name only if it has
 // them from another stream.
 func (p *proxy) open(stream grpc.ClientStream) error {
-	who := node(p.index, p.fleet.features)
+	who := node(p.fleet.id(p.index), p.fleet.features)
 	if p.fleet.isIdle {
 		request := p.fleet.dialect.subscribe(secretsURL, &subscription{}, who)
 		if err := stream.SendMsg(&request); err != nil {
@@ -186,6 +188,9 @@ func (p *proxy) take(stream grpc.ClientStream, got *response) error {
 	if got.versions != nil {
 		p.fleet.remember(got)
 	}
+	if p.fleet.follows && got.kind == routes {
+		got.newest = p.fleet.target.Load() // these bytes carry no number: it is what is awaited
+	}
 	sub, reason := &p.subs[got.kind], ""
 	if got.newest >= 0 && p.fleet.refuses.Load() {
 		reason = "refused by the benchmark"
@@ -197,6 +202,9 @@ func (p *proxy) take(stream grpc.ClientStream, got *response) error {
 		return err
 	}
 	p.note(got, at)
+	if p.fleet.follows {
+		return p.follow(stream, got)
+	}
 	switch got.kind {
 	case clusters:
 		return p.ask(stream, endpoints, nil)
@@ -243,6 +251,8 @@ type fleet struct {
 	dialect  dialect
 	features []byte
 	isIdle   bool
+	nodes    []string
+	follows  bool
 	names    [kinds][]string
 	known    [kinds]map[string]string
 
@@ -264,6 +274,13 @@ type fleet struct {
 	mu       sync.Mutex
 	versions [kinds]map[string]string
 	lastErr  string
+}
+
+func (f *fleet) id(index int) string {
+	if len(f.nodes) > 0 {
+		return f.nodes[index]
+	}
+	return nodeID(index)
 }
 
 func (f *fleet) count(got *response) {

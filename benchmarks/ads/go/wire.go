@@ -128,10 +128,14 @@ type response struct {
 	newest    int64
 	size      int
 	versions  map[string]string // of each resource by name; only delta, only if not nil
+
+	keepsBodies bool
+	bodies      [][]byte // of each resource; only delta
 }
 
 func (r *response) read(data []byte) error {
 	r.kind, r.version, r.nonce, r.resources, r.removed = -1, r.version[:0], r.nonce[:0], 0, 0
+	r.bodies = nil
 	err := fields(data, func(number protowire.Number, value []byte) {
 		switch number {
 		case 1:
@@ -140,6 +144,9 @@ func (r *response) read(data []byte) error {
 			r.resources++
 			if r.versions != nil {
 				r.remember(value)
+			}
+			if r.keepsBodies {
+				r.bodies = append(r.bodies, body(value))
 			}
 		case 4:
 			r.kind = kindOf(value)
