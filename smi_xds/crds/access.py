@@ -19,8 +19,26 @@ _PORT: Schema = {
 
 def target(version: str) -> Schema:
     """Schema of the root of a TrafficTarget, without what all objects have."""
+    return _target(version, _group() if version == "v1alpha4" else {})
+
+
+def unconverted_target(version: str) -> Schema:
+    """The same where nobody converts: v1alpha3 and v1alpha4 are one and the same.
+
+    A client of v1alpha3 drops the group. So it may only be the one that it is without.
+    """
+    with_group = version in {"v1alpha3", "v1alpha4"}
+    return _target(version, _group(enum=["", ACCESS_GROUP]) if with_group else {})
+
+
+def _group(**more: Any) -> dict[str, Schema]:
+    description = f"API group of the kind; {ACCESS_GROUP} for IdentityBinding."
+    return {"group": a_text(description, **more)}
+
+
+def _target(version: str, group: dict[str, Schema]) -> Schema:
     rules = "specs" if version == "v1alpha1" else "rules"
-    body = {"destination": _destination(version), rules: _rules(), "sources": _sources(version)}
+    body = {"destination": _destination(group), rules: _rules(), "sources": _sources(group)}
     description = (
         "Allows sources to call a destination where a rule matches. What no TrafficTarget allows "
         "is denied; several TrafficTargets add up."
@@ -45,29 +63,26 @@ def target_columns(version: str) -> list[dict[str, Any]]:
     ]
 
 
-def _subject(description: str, version: str, **more: Schema) -> Schema:
-    kinds = "ServiceAccount or IdentityBinding."
+def _subject(description: str, more: dict[str, Schema]) -> Schema:
     properties = {
-        "kind": a_text(kinds if version == "v1alpha4" else "ServiceAccount."),
+        "kind": a_text("ServiceAccount or IdentityBinding."),
         "name": a_text("Its name."),
         "namespace": a_text("Its namespace; where left out, that of the TrafficTarget."),
         **more,
     }
-    if version == "v1alpha4":
-        properties["group"] = a_text(f"API group of the kind; {ACCESS_GROUP} for IdentityBinding.")
     return an_object(description, properties, required=["kind", "name"])
 
 
-def _destination(version: str) -> Schema:
+def _destination(group: dict[str, Schema]) -> Schema:
     description = (
         "The identity of the pods that may be called. A TrafficTarget counts only in the "
         "namespace of its destination."
     )
-    return _subject(description, version, port=_PORT)
+    return _subject(description, {"port": _PORT, **group})
 
 
-def _sources(version: str) -> Schema:
-    return a_list("Who may call. An empty list allows nobody.", _subject("A caller.", version))
+def _sources(group: dict[str, Schema]) -> Schema:
+    return a_list("Who may call. An empty list allows nobody.", _subject("A caller.", group))
 
 
 def _rules() -> Schema:

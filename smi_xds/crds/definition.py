@@ -30,10 +30,21 @@ class Conversion(StrEnum):
 class _Parts:
     schema: Callable[[str], Schema]
     columns: Callable[[str], list[dict[str, Any]]]
+    unconverted: Callable[[str], Schema] | None = None
+    """The schema where nobody converts, if it is another one."""
+
+    def schema_for(self, conversion: Conversion) -> Callable[[str], Schema]:
+        """That of a version."""
+        own = self.unconverted if conversion is Conversion.NONE else None
+        return own or self.schema
 
 
 _PARTS: Mapping[str, _Parts] = {
-    "TrafficTarget": _Parts(schema=access.target, columns=access.target_columns),
+    "TrafficTarget": _Parts(
+        schema=access.target,
+        columns=access.target_columns,
+        unconverted=access.unconverted_target,
+    ),
     "IdentityBinding": _Parts(schema=access.binding, columns=access.binding_columns),
     "HTTPRouteGroup": _Parts(schema=specs.http, columns=specs.http_columns),
     "TCPRoute": _Parts(schema=partial(specs.ports, transport="TCP"), columns=specs.ports_columns),
@@ -69,7 +80,7 @@ def _definition(kind: SmiKind, conversion: Conversion) -> dict[str, Any]:
             },
             "conversion": _conversion(versions, conversion),
             # Newest first: the order is the reader's; the API server has its own.
-            "versions": [_version(kind, version) for version in reversed(versions)],
+            "versions": [_version(kind, version, conversion) for version in reversed(versions)],
         },
     }
 
@@ -77,7 +88,7 @@ def _definition(kind: SmiKind, conversion: Conversion) -> dict[str, Any]:
 def _served(kind: SmiKind, conversion: Conversion) -> tuple[str, ...]:
     if conversion is Conversion.WEBHOOK:
         return kind.versions
-    schema = _PARTS[kind.kind].schema
+    schema = _PARTS[kind.kind].schema_for(conversion)
     return tuple(it for it in kind.versions if schema(it) == schema(kind.stored))
 
 
@@ -95,9 +106,9 @@ def _conversion(versions: tuple[str, ...], conversion: Conversion) -> dict[str, 
     return {"strategy": "Webhook", "webhook": webhook}
 
 
-def _version(kind: SmiKind, version: str) -> dict[str, Any]:
+def _version(kind: SmiKind, version: str, conversion: Conversion) -> dict[str, Any]:
     parts = _PARTS[kind.kind]
-    schema = parts.schema(version)
+    schema = parts.schema_for(conversion)(version)
     common = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},

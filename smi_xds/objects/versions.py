@@ -10,28 +10,28 @@ ALL = ("v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmiKind:
-    """One kind; `stored` is the version that the API server keeps and that we watch."""
+    """One kind, with its versions from the oldest to the newest."""
 
     kind: str
     group: str
     plural: str
     short: str
     versions: tuple[str, ...] = ALL
-    stored: str = "v1alpha4"
+
+    @property
+    def stored(self) -> str:
+        """The version that the API server keeps and that we watch.
+
+        The newest, released or not: API servers prefer it, so it is what kubectl, the garbage
+        collector and the end of a namespace ask for. None of them is to need a webhook.
+        """
+        return self.versions[-1]
 
 
-# Stored is what the CRDs of smi-sdk-go store: the newest released version of each group. So they
-# can be replaced by ours and ours by them, and no object is converted to be read by us.
 SMI_KINDS: Mapping[str, SmiKind] = {
     it.kind: it
     for it in (
-        SmiKind(
-            kind="TrafficTarget",
-            group=ACCESS_GROUP,
-            plural="traffictargets",
-            short="tt",
-            stored="v1alpha3",
-        ),
+        SmiKind(kind="TrafficTarget", group=ACCESS_GROUP, plural="traffictargets", short="tt"),
         SmiKind(
             kind="IdentityBinding",
             group=ACCESS_GROUP,

@@ -57,7 +57,7 @@ def test_versions_without_a_webhook() -> None:
 
     both = {"v1alpha4": True, "v1alpha3": False}
     assert served == {
-        "TrafficTarget": {"v1alpha3": True},
+        "TrafficTarget": both,
         "IdentityBinding": {"v1alpha4": True},
         "HTTPRouteGroup": both,
         "TCPRoute": {"v1alpha4": True},

@@ -193,4 +193,4 @@ def test_every_version(kube_binary: Path, tmp_path: Path) -> None:
         stored = _read(kube, "TrafficSplit", "v1alpha4")
         assert len(stored) == sum(len(it) for (k, _), it in WRITTEN.items() if k == "TrafficSplit")
         kube.kubectl("replace", "-f", "-", stdin=json.dumps(stored["v1alpha4-1"]))
-        assert len(_read(kube, "TrafficTarget", "v1alpha3")) == 6
+        assert len(_read(kube, "TrafficTarget", "v1alpha4")) == 6

@@ -12,11 +12,12 @@ from tests.kube.plugin import CRDS
 
 EVERY_VERSION = CRDS.parent / "kubernetes" / "crds"
 
-ACCESS = "access.smi-spec.io/v1alpha3"
+ACCESS = "access.smi-spec.io/v1alpha4"
 SPECS = "specs.smi-spec.io/v1alpha4"
 SPLIT = "split.smi-spec.io/v1alpha4"
 
 DESTINATION = {"kind": "ServiceAccount", "name": "bookstore"}
+PARTNERS = {"kind": "IdentityBinding", "name": "partners", "group": "access.smi-spec.io"}
 SOURCES = [{"kind": "ServiceAccount", "name": "bookbuyer", "namespace": "shop"}]
 RULES = [{"kind": "HTTPRouteGroup", "name": "books", "matches": ["buy"]}]
 TARGET = {"destination": DESTINATION, "rules": RULES, "sources": SOURCES}
@@ -53,6 +54,9 @@ ACCEPTED = {
     # Only v1alpha1 and v1alpha2 have a field for it; pruned, it would not restrict.
     "a port of an older version": _target(TARGET | {"destination": DESTINATION | {"port": 80}}),
     "the same as text": _target(TARGET | {"destination": DESTINATION | {"port": "80"}}),
+    "a TrafficTarget of the version before": _target(TARGET)
+    | {"apiVersion": "access.smi-spec.io/v1alpha3"},
+    "an IdentityBinding with its group": _target(TARGET | {"sources": [PARTNERS]}),
     "an identity by pod labels": _binding(podLabelSelector={"matchLabels": {"a": "b"}}),
     "identities by both other schemes": _binding(
         serviceAccount="web", spiffeIdentities=["spiffe://cluster.local/ns/shop/sa/db"]
@@ -103,9 +107,10 @@ REFUSED = {
         _target(TARGET | {"destination": DESTINATION | {"port": 0}}),
         "destination.port",
     ),
-    "a group in a version without": (
-        _target(TARGET | {"destination": DESTINATION | {"group": "x"}}),
-        'unknown field "spec.destination.group"',
+    # A client of v1alpha3 that writes it back drops the group, and then it would be one of ours.
+    "a group of somebody else": (
+        _target(TARGET | {"sources": [PARTNERS | {"group": "example.com"}]}),
+        'sources[0].group: Unsupported value: "example.com"',
     ),
     "an identity by two names": (
         _binding(serviceAccount="web", podLabelSelector={"matchLabels": {"a": "b"}}),

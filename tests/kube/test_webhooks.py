@@ -191,7 +191,7 @@ def _split(name: str, version: str = "v1alpha4", **spec: object) -> dict[str, An
 
 
 BAD: dict[str, Any] = {
-    "apiVersion": "access.smi-spec.io/v1alpha3",
+    "apiVersion": "access.smi-spec.io/v1alpha4",
     "kind": "TrafficTarget",
     "metadata": {"name": "bad", "namespace": NAMESPACE},
     "spec": {
@@ -325,8 +325,7 @@ def test_while_nobody_answers_things_go_on(installed: Installed) -> None:
             found = list(_read(kube, kind.kind, kind.stored).values())
             kube.kubectl("replace", "-f", "-", stdin=_list(found[:1]))
         kube.kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(BAD))
-        # By its stored version: kubectl would take the newest.
-        kube.kubectl("delete", "traffictargets.v1alpha3.access.smi-spec.io", "bad", "-n", NAMESPACE)
+        kube.kubectl("delete", "tt", "bad", "-n", NAMESPACE)
         with pytest.raises(KubectlError, match="conversion webhook"):
             _read(kube, "TrafficSplit", "v1alpha1")
     finally:

@@ -143,7 +143,7 @@ def test_paths() -> None:
         "services": "/api/v1/services",
         "pods": "/api/v1/pods",
         "endpointslices.discovery.k8s.io": "/apis/discovery.k8s.io/v1/endpointslices",
-        "traffictargets.access.smi-spec.io": "/apis/access.smi-spec.io/v1alpha3/traffictargets",
+        "traffictargets.access.smi-spec.io": "/apis/access.smi-spec.io/v1alpha4/traffictargets",
         "identitybindings.access.smi-spec.io": "/apis/access.smi-spec.io/v1alpha4/identitybindings",
         "httproutegroups.specs.smi-spec.io": "/apis/specs.smi-spec.io/v1alpha4/httproutegroups",
         "tcproutes.specs.smi-spec.io": "/apis/specs.smi-spec.io/v1alpha4/tcproutes",
@@ -157,8 +157,7 @@ def test_versions_in_the_order_of_preference() -> None:
     """The stored version comes first, then the newest; kinds of Kubernetes itself have one."""
     versions = {kind.kind: [it.version for it in kind.in_all_versions()] for kind in KINDS}
 
-    assert versions["TrafficTarget"] == ["v1alpha3", "v1alpha4", "v1alpha2", "v1alpha1"]
-    assert versions["TrafficSplit"] == ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]
+    assert versions["TrafficTarget"] == ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"]
     assert versions["UDPRoute"] == ["v1alpha4"]
     assert versions["Pod"] == ["v1"]
 
