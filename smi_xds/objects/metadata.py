@@ -36,6 +36,7 @@ class Metadata(msgspec.Struct, rename="camel"):
     name: str
     namespace: str | None = None
     uid: str | None = None
+    generation: int | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None

@@ -76,6 +76,8 @@ def http_route_group_from(wire: AnyHTTPRouteGroupWire) -> HTTPRouteGroup:
         namespace=namespace_of(wire.metadata),
         name=name_of(wire.metadata),
         version=wire.version,
+        uid=wire.uid,
+        generation=wire.generation,
         created=wire.created,
         annotations=annotations_of(wire.metadata),
         matches=tuple(
@@ -117,6 +119,8 @@ def _port_route(kind: type[_PortRoute], wire: Envelope, matches: _PortsWire) -> 
         namespace=namespace_of(wire.metadata),
         name=name_of(wire.metadata),
         version=wire.version,
+        uid=wire.uid,
+        generation=wire.generation,
         created=wire.created,
         annotations=annotations_of(wire.metadata),
         match_name=matches.name,

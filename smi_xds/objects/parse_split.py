@@ -81,6 +81,8 @@ def split_from(wire: AnySplitWire) -> TrafficSplit:
         namespace=namespace_of(wire.metadata),
         name=name_of(wire.metadata),
         version=wire.version,
+        uid=wire.uid,
+        generation=wire.generation,
         created=wire.created,
         annotations=annotations_of(wire.metadata),
         service=wire.spec.service,

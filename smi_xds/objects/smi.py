@@ -2,6 +2,8 @@
 
 Parsing any version loses nothing: what only one version can say has a field here, and what is
 absent is told from what is empty (`None` against `()`). `version` is the version as written.
+`uid` and `generation` say which object of an API server it is, in which state: what became of it is
+written back for these alone. Files have neither.
 Sources: smi-spec `apis/*/v1alpha*`, smi-sdk-go `crds/`. Parsing: `objects.parse_*`,
 by the table in `objects.forms`.
 """
@@ -44,6 +46,8 @@ class TrafficTarget:
     namespace: str
     name: str
     version: str = "v1alpha3"
+    uid: str = ""
+    generation: int = 0
     created: str = ""
     annotations: Annotations = ()
     destination: Subject | None = None
@@ -63,6 +67,8 @@ class IdentityBinding:
     namespace: str
     name: str
     version: str = "v1alpha4"
+    uid: str = ""
+    generation: int = 0
     created: str = ""
     annotations: Annotations = ()
     match_labels: tuple[tuple[str, str], ...] | None = None
@@ -91,6 +97,8 @@ class HTTPRouteGroup:
     namespace: str
     name: str
     version: str = "v1alpha4"
+    uid: str = ""
+    generation: int = 0
     created: str = ""
     annotations: Annotations = ()
     matches: tuple[HTTPMatch, ...] = ()
@@ -109,6 +117,8 @@ class TCPRoute:
     namespace: str
     name: str
     version: str = "v1alpha4"
+    uid: str = ""
+    generation: int = 0
     created: str = ""
     annotations: Annotations = ()
     match_name: str | None = None
@@ -126,6 +136,8 @@ class UDPRoute:
     namespace: str
     name: str
     version: str = "v1alpha4"
+    uid: str = ""
+    generation: int = 0
     created: str = ""
     annotations: Annotations = ()
     match_name: str | None = None
@@ -165,6 +177,8 @@ class TrafficSplit:
     namespace: str
     name: str
     version: str = "v1alpha4"
+    uid: str = ""
+    generation: int = 0
     created: str = ""
     annotations: Annotations = ()
     service: str = ""

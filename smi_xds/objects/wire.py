@@ -25,6 +25,16 @@ class Envelope(Strict):
         return self.api_version.rpartition("/")[2]
 
     @property
+    def uid(self) -> str:
+        """Which object of an API server it is; empty in files."""
+        return self.metadata.uid or ""
+
+    @property
+    def generation(self) -> int:
+        """Which state of its spec it is, as the API server counts; 0 in files."""
+        return self.metadata.generation or 0
+
+    @property
     def created(self) -> str:
         """When, as the API server wrote it; empty in files."""
         return self.metadata.creation_timestamp or ""
