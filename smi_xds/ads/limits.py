@@ -47,6 +47,21 @@ class Limits:
     drain_longest: float = 10.0
     """All are ended after this; Kubernetes kills after 30 s."""
 
+    streams_per_caller: int = 20
+    """Of one pod, or one client certificate. An Envoy has one, or one a type; while it reconnects
+    the old ones may not be over yet."""
+
+    first_request: float = 15.0
+    """How long a stream of theirs may be silent before its first request. Clients that have
+    nothing to ask for open none."""
+
+    request_rate: float = 200.0
+    """Requests a second on one stream of theirs; who asks faster is read later. One costs up to
+    half a millisecond: no stream takes more than a tenth of our time."""
+
+    request_burst: int = 5000
+    """What may come at once: an Envoy that starts asks for each listener's routes by themselves."""
+
     def options(self) -> tuple[tuple[str, int], ...]:
         """In gRPC's words."""
         return (

@@ -54,6 +54,18 @@ class Meters:
             "smi_xds_rejected_streams", "Streams that were refused or broken off.", "code"
         )
     )
+    unproven: Counter = field(
+        default_factory=lambda: Counter(
+            "smi_xds_refused_callers",
+            "Callers that did not prove to be who they said, or did no longer.",
+            "reason",
+        )
+    )
+    handshakes: Counter = field(
+        default_factory=lambda: Counter(
+            "smi_xds_tls_handshakes", "TLS connections that clients began.", "port"
+        )
+    )
     unread: Counter = field(
         default_factory=lambda: Counter(
             "smi_xds_unread_streams", "Streams ended while their client did not read a response."
@@ -100,6 +112,8 @@ class Meters:
             self.nacks,
             self.stale,
             self.rejected,
+            self.unproven,
+            self.handshakes,
             self.unread,
             self.oversized,
             self.config_bytes,

@@ -15,8 +15,10 @@ import structlog
 
 from smi_xds.ads.admission import Admission
 from smi_xds.ads.cache import Cache
-from smi_xds.ads.calls import DRAINED, Calls
+from smi_xds.ads.calls import Calls
+from smi_xds.ads.limits import Limits
 from smi_xds.ads.meters import GRPC_LIMIT
+from smi_xds.ads.pace import Pace
 from smi_xds.ads.session import (
     Acked,
     Close,
@@ -30,7 +32,6 @@ from smi_xds.ads.session import (
     SotwRequest,
     SotwSession,
     Stale,
-    identify,
 )
 from smi_xds.ads.status import Status, StreamStatus
 from smi_xds.ads.wire import (
@@ -44,9 +45,6 @@ from smi_xds.ads.wire import (
 )
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import EMPTY, ResourceSet
-
-_NOT_READY: Final = Close(Refusal.UNAVAILABLE, "nothing to serve yet: the first sync is under way")
-_CROWDED: Final = Close(Refusal.RESOURCE_EXHAUSTED, "too many streams begin at once: try again")
 
 log = structlog.get_logger()
 
@@ -91,49 +89,7 @@ class Shared:
     bodies: Bodies
     calls: Calls
     admission: Admission
-
-
-async def serve_stream(
-    dialect: Dialect[R, S], shared: Shared, context: Context, *, only: TypeUrl | None
-) -> None:
-    """One call, from its first request to its end."""
-    try:
-        close = await _converse(dialect, shared, context, only=only)
-    except asyncio.CancelledError as error:
-        # A frame of TaskGroup refers to the exception, whose traceback refers to the frame: with
-        # it the stream and all of its state would wait for the garbage collector.
-        raise error.with_traceback(None) from None
-    if close is not None:
-        # Outside of any TaskGroup, which would wrap it and make gRPC report UNKNOWN.
-        shared.status.refused(close)
-        log.info("stream_refused", peer=context.peer(), code=close.code, reason=close.text)
-        await context.abort(grpc.StatusCode[close.code], close.text)
-
-
-async def _converse(
-    dialect: Dialect[R, S], shared: Shared, context: Context, *, only: TypeUrl | None
-) -> Close | None:
-    if not shared.cache.is_ready:
-        return _NOT_READY
-    if not await shared.admission.admit():
-        return _CROWDED
-    raw = await context.read()
-    if raw is grpc.aio.EOF:
-        return None
-    if shared.calls.is_draining:
-        return DRAINED
-    try:
-        first = dialect.read_first(raw)
-    except MalformedError as error:
-        return Close(Refusal.INVALID_ARGUMENT, str(error))
-    node = identify(first)
-    if isinstance(node, Close):
-        return node
-    stream = Stream(dialect, shared, context, node=node, only=only)
-    stream.take(first)
-    # The first request of an Envoy is 60 kB; nobody needs it for the life of the stream.
-    del raw, first
-    return await stream.run()
+    limits: Limits
 
 
 class Stream(Generic[R, S]):
@@ -155,6 +111,7 @@ class Stream(Generic[R, S]):
         "_shared",
         "_status",
         "_waiter",
+        "pace",
         "resources",
         "writing_since",
     )
@@ -188,6 +145,8 @@ class Stream(Generic[R, S]):
         self._reader: asyncio.Task[None] | None = None
         self._is_released = False
         self.writing_since = 0.0
+        self.pace: Pace | None = None
+        """How fast the client may ask; None for as fast as it likes."""
 
     async def run(self) -> Close | None:
         """Until the client leaves or breaks the protocol; why we close, where it is us."""
@@ -249,8 +208,11 @@ class Stream(Generic[R, S]):
             self._wake()
 
     async def _read(self) -> None:
-        while self._take_raw(await self._context.read()):
-            pass
+        while self._take_raw(raw := await self._context.read()):
+            if self.pace is not None:
+                wait = self.pace.wait(self._loop.time(), len(raw))
+                if wait > 0:
+                    await asyncio.sleep(wait)
         self._is_open = False
         self._wake()
 

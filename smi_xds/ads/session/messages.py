@@ -90,7 +90,9 @@ class Refusal(StrEnum):
     """Why a stream is closed; the names are those of gRPC's status codes."""
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
     UNAVAILABLE = "UNAVAILABLE"
 
 
