@@ -1,4 +1,4 @@
-"""Rewrites the CRDs and webhook manifests in deploy/: `make crds`."""
+"""Rewrites the manifests in deploy/: `make crds`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from smi_xds.crds import Conversion
 from smi_xds.crds.manifests import manifests
 from smi_xds.crds.webhooks import webhook_manifests
+from smi_xds.install.manifests import manifest_files
 
 DEPLOY = Path(__file__).parent
 FOLDERS = {
@@ -19,7 +20,8 @@ FOLDERS = {
         "# Every version of every kind; the API server asks smi-xds to convert between them.\n",
     ),
 }
-WEBHOOKS = DEPLOY / "kubernetes" / "webhooks"
+KUBERNETES = DEPLOY / "kubernetes"
+WEBHOOKS = KUBERNETES / "webhooks"
 
 
 def main() -> None:
@@ -27,6 +29,7 @@ def main() -> None:
     for folder, (conversion, comment) in FOLDERS.items():
         _write(folder, manifests(conversion, comment=comment))
     _write(WEBHOOKS, webhook_manifests())
+    _write(KUBERNETES, manifest_files())
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from smi_xds.cli.check import check
 from smi_xds.cli.demo import demo
 from smi_xds.cli.explain import explain
 from smi_xds.cli.graph import graph
+from smi_xds.cli.install import install
 from smi_xds.cli.proxies import proxies
 from smi_xds.cli.serve import serve
 from smi_xds.cli.translate import translate
@@ -45,7 +46,11 @@ def version() -> None:
     click.echo(f"smi-xds {__version__}")
 
 
-for command in (serve, demo, check, explain, graph, translate, bootstrap, proxies, version):
+_COMMANDS = (
+    *(serve, demo, check, explain, graph, translate, bootstrap, proxies, install),
+    version,
+)
+for command in _COMMANDS:
     cli.add_command(command)
 
 

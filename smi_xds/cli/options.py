@@ -49,6 +49,15 @@ def proxy(command: Command) -> Command:
     )(command)
 
 
+def api_server(command: Command) -> Command:
+    """`--kubeconfig FILE` and `--context NAME`: which API server; `config.parse_kubernetes`."""
+    context = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+    kubeconfig = click.option(
+        "--kubeconfig", metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config."
+    )
+    return kubeconfig(context(command))
+
+
 def mesh(command: Command) -> Command:
     """The options that decide how objects are understood; `config.parse_mesh` takes them."""
     for option in (

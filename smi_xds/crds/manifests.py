@@ -7,8 +7,6 @@ import yaml
 
 from smi_xds.crds.definition import Conversion, definitions
 
-_HEADER = "# Made by `make crds` from smi_xds/crds: change it there.\n"
-
 
 class _Dumper(yaml.SafeDumper):
     """Indents lists, as people do, and repeats what stands in two places."""
@@ -38,7 +36,11 @@ def with_kustomization(files: Mapping[str, str], *, comment: str) -> Mapping[str
     return {**files, "kustomization.yaml": comment + document(kustomization)}
 
 
-def document(it: Mapping[str, Any]) -> str:
+def document(it: Mapping[str, Any], *, made_from: str = "smi_xds/crds") -> str:
     """One object, with a line that says where to change it."""
-    text = yaml.dump(dict(it), Dumper=_Dumper, sort_keys=False, width=96, allow_unicode=True)
-    return _HEADER + text
+    return f"# Made by `make crds` from {made_from}: change it there.\n{plain(it)}"
+
+
+def plain(it: Mapping[str, Any]) -> str:
+    """One object."""
+    return yaml.dump(dict(it), Dumper=_Dumper, sort_keys=False, width=96, allow_unicode=True)

@@ -115,13 +115,17 @@ def _binding() -> dict[str, Any]:
     }
 
 
-def webhook_manifests() -> Mapping[str, str]:
-    """Texts by file name."""
-    documents = {
+def webhook_objects() -> Mapping[str, Mapping[str, Any]]:
+    """All of it, by file name."""
+    return {
         "service.yaml": _service(),
         "validation.yaml": validating_webhook(),
         "role.yaml": _role(),
         "rolebinding.yaml": _binding(),
     }
-    files = {name: document(it) for name, it in documents.items()}
+
+
+def webhook_manifests() -> Mapping[str, str]:
+    """Texts by file name."""
+    files = {name: document(it) for name, it in webhook_objects().items()}
     return with_kustomization(files, comment=_COMMENT)

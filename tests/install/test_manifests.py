@@ -1,0 +1,121 @@
+"""The manifests of an installation: what they promise, and that files are the same."""
+
+from typing import Any
+
+import yaml
+
+from deploy.generate import KUBERNETES
+from smi_xds.config import DEFAULT_WEBHOOK_SERVICE, MeshConfig
+from smi_xds.install.manifests import installation, manifest_files, namespace
+from smi_xds.install.names import LABELS, NAME, NAMESPACE, SELECTOR
+from smi_xds.install.workload import Choices, arguments, deployment, service
+from smi_xds.values import AccessMode, Mode
+
+INSTALLED = installation(Choices())
+
+
+def pod_spec(**choices: Any) -> Any:
+    """Of the Deployment."""
+    return deployment(Choices(**choices))["spec"]["template"]["spec"]
+
+
+def test_files_are_generated() -> None:
+    """The manifests in the repository are what `make crds` writes."""
+    found = {path.name: path.read_text() for path in KUBERNETES.glob("*.yaml")}
+
+    assert found == manifest_files()
+
+
+def test_the_folder_is_what_install_applies() -> None:
+    """Every object is in the folder once, and nothing else."""
+    texts = [path.read_text() for path in KUBERNETES.glob("**/*.yaml")]
+    documents = [it for it in map(yaml.safe_load, texts) if it["kind"] != "Kustomization"]
+
+    def name(it: Any) -> tuple[str, str]:
+        return it["kind"], it["metadata"]["name"]
+
+    assert sorted(documents, key=name) == sorted(INSTALLED.all, key=name)
+
+
+def test_the_kustomization_lists_every_file() -> None:
+    """The folders of CRDs and webhooks as well, and the namespace before what is in it."""
+    listed = yaml.safe_load(manifest_files()["kustomization.yaml"])["resources"]
+
+    there = {path.name for path in KUBERNETES.iterdir()} - {"kustomization.yaml"}
+    assert sorted(listed) == sorted(there)
+    assert listed[0] == "namespace.yaml"
+
+
+def test_the_namespace_comes_before_what_is_in_it() -> None:
+    """Objects are applied one after another; the Deployment is the last."""
+    kinds = [it["kind"] for it in INSTALLED.all]
+    places = [it["metadata"].get("namespace") for it in INSTALLED.all]
+
+    assert kinds.index("Namespace") < places.index(NAMESPACE)
+    assert kinds[-1] == "Deployment"
+    assert set(places) == {None, NAMESPACE}
+
+
+def test_selectors_find_the_pods() -> None:
+    """Those of the Deployment, of the Services and of the budget."""
+    by_kind = [it for it in INSTALLED.all if "selector" in it.get("spec", {})]
+    selectors = [it["spec"]["selector"] for it in by_kind]
+
+    assert {it["kind"] for it in by_kind} == {"Deployment", "Service", "PodDisruptionBudget"}
+    assert [it.get("matchLabels", it) for it in selectors] == [SELECTOR] * 4
+    assert deployment(Choices())["spec"]["template"]["metadata"]["labels"] == LABELS
+    assert SELECTOR.items() <= LABELS.items()
+
+
+def test_pods_are_restricted() -> None:
+    """As the label of their namespace asks, and their files cannot be written."""
+    [container] = pod_spec()["containers"]
+
+    assert pod_spec()["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    labels = namespace()["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_nothing_leads_to_the_plaintext_port() -> None:
+    """It listens on loopback, no Service names it, and no flag moves it."""
+    ports = [port["port"] for port in service()["spec"]["ports"]]
+    webhooks = [it for it in INSTALLED.all if it["kind"] == "Service"]
+
+    assert ports == [15012, 15014]
+    assert 15010 not in [port["port"] for it in webhooks for port in it["spec"]["ports"]]
+    assert not [it for it in arguments(MeshConfig()) if it.startswith("--xds-address")]
+
+
+def test_ports_are_those_of_the_container() -> None:
+    """A Service's target port is one that the container names."""
+    [container] = pod_spec()["containers"]
+    named = {it["name"]: it["containerPort"] for it in container["ports"]}
+
+    for it in (one for one in INSTALLED.all if one["kind"] == "Service"):
+        for port in it["spec"]["ports"]:
+            target = port["targetPort"]
+            assert named.get(target, target) in named.values()
+    assert f"{NAMESPACE}/{NAME}-webhooks" == DEFAULT_WEBHOOK_SERVICE
+
+
+def test_choices_are_taken() -> None:
+    """The image, how many, and how objects are understood."""
+    mesh = MeshConfig(
+        trust_domain="example.org", access_mode=AccessMode.SHADOW, mtls_mode=Mode.PERMISSIVE
+    )
+    chosen = deployment(Choices(image="here/smi-xds:7", replicas=3, mesh=mesh))
+    [container] = chosen["spec"]["template"]["spec"]["containers"]
+
+    assert chosen["spec"]["replicas"] == 3
+    assert container["image"] == "here/smi-xds:7"
+    wanted = {"--trust-domain=example.org", "--access-mode=shadow", "--mtls-mode=permissive"}
+    assert wanted <= set(container["args"])
+
+
+def test_there_is_time_to_leave() -> None:
+    """After the pause the server has the 30 s for which its streams' limits are made."""
+    [container] = pod_spec()["containers"]
+    _, pause = container["lifecycle"]["preStop"]["exec"]["command"]
+
+    assert pod_spec()["terminationGracePeriodSeconds"] == int(pause) + 30
