@@ -5,8 +5,10 @@ session; its generated models are fifty times slower than reading the bytes ours
 """
 
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
@@ -23,13 +25,15 @@ from kubernetes_asyncio.config import (
 
 from smi_xds.config import KubernetesConfig
 from smi_xds.problems import SourceError
-from smi_xds.sources.kube_watch import RefusedError, UnreachableError
+from smi_xds.sources.kube_api import RefusedError, SilentError, UnreachableError
 from smi_xds.sources.kube_wire import status_from
 
 # Seconds to connect, handshake included.
 CONNECT = 5.0
 # Seconds for which one object may be silent.
 ANSWER = 10.0
+# A peer that vanished without a word is found in half a minute, however long it may be silent.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 # Answers to changes that took place, or (a deletion that waits for finalizers) will.
 _DONE: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})
@@ -64,13 +68,15 @@ class Connection:
 
     async def open(self) -> None:
         """Read the configuration; SourceError where it is missing or makes no sense."""
-        configuration = await _configuration_from(self._config)
+        configuration, context = await _configuration_from(self._config)
         # One connection for each watch, and a watch takes all the time there is.
         configuration.connection_pool_maxsize = 0
         # Only to try the certificates: what is open needs someone who closes it, and what opens
         # may never run.
         await _Session(configuration).rest.close()
         self._configuration = configuration
+        # Whoever turns to another cluster with kubectl does not mean us.
+        self._config = replace(self._config, context=context)
 
     async def close(self) -> None:
         """Close connections when the last request on them is over; the next one opens new ones."""
@@ -95,10 +101,13 @@ class Connection:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The chunks of an answer; RefusedError or UnreachableError, also amid the chunks."""
         async with self._borrowed() as session:
-            response = await _request(session, path, params, silence=silence)
+            response = await self._request(session, path, params, silence=silence)
             try:
                 if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
+                if response.content_type == "text/html":
+                    # A page to log in at, of something on the way.
+                    raise RefusedError(response.status, "a page for people, no API server")
                 yield _chunks(response)
             finally:
                 _drop(response)
@@ -123,7 +132,7 @@ class Connection:
     ) -> bytes:
         """Ask for a change (POST, PUT, PATCH, DELETE); the whole answer, fails as `get` does."""
         async with self._borrowed() as session:
-            response = await _request(
+            response = await self._request(
                 session,
                 path,
                 params,
@@ -139,6 +148,48 @@ class Connection:
             finally:
                 _drop(response)
 
+    async def _request(
+        self,
+        session: _Session,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        silence: float,
+        method: str = "GET",
+        body: bytes = b"",
+        content_type: str = "",
+    ) -> aiohttp.ClientResponse:
+        rest, configuration = session.rest, session.configuration
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if body:
+            headers["Content-Type"] = content_type
+        try:
+            # May read the token of the service account again, which is rotated.
+            token = await configuration.auth_settings()
+            if "BearerToken" in token:
+                headers["Authorization"] = token["BearerToken"]["value"].strip()
+            response = await rest.pool_manager.request(
+                method,
+                f"{configuration.host}{path}",
+                params=params,
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),
+                proxy=rest.proxy,
+                proxy_headers=rest.proxy_headers,
+                server_hostname=rest.server_hostname,
+            )
+        except aiohttp.ClientSSLError as error:
+            # The API server's authority may have been rotated, and stand in its file already.
+            with suppress(SourceError):
+                await self.renew()
+            raise UnreachableError(_reason(error)) from error
+        except (aiohttp.ClientError, OSError, ConfigException) as error:
+            raise UnreachableError(_reason(error)) from error
+        _keep_alive(response)
+        return response
+
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[_Session]:
         """The session of now; one that was replaced lives until its last request is over."""
@@ -152,45 +203,23 @@ class Connection:
                 await session.rest.close()
 
 
-async def _request(
-    session: _Session,
-    path: str,
-    params: Mapping[str, str],
-    *,
-    silence: float,
-    method: str = "GET",
-    body: bytes = b"",
-    content_type: str = "",
-) -> aiohttp.ClientResponse:
-    rest, configuration = session.rest, session.configuration
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    try:
-        # May read the token of the service account again, which is rotated.
-        token = await configuration.auth_settings()
-        if "BearerToken" in token:
-            headers["Authorization"] = token["BearerToken"]["value"]
-        if body:
-            headers["Content-Type"] = content_type
-        return await rest.pool_manager.request(
-            method,
-            f"{configuration.host}{path}",
-            params=params,
-            data=body or None,
-            headers=headers,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),
-            proxy=rest.proxy,
-            proxy_headers=rest.proxy_headers,
-            server_hostname=rest.server_hostname,
-        )
-    except (aiohttp.ClientError, OSError, ConfigException) as error:
-        raise UnreachableError(_reason(error)) from error
+def _keep_alive(response: aiohttp.ClientResponse) -> None:
+    if response.connection is None or response.connection.transport is None:
+        return  # it is over already
+    connected = response.connection.transport.get_extra_info("socket")
+    with suppress(OSError):  # as is one that broke just now
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if option := getattr(socket, name, None):  # not all systems have all of them
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     try:
         async for chunk in response.content.iter_any():
             yield chunk
+    except aiohttp.ServerTimeoutError as error:
+        raise SilentError(_reason(error)) from error
     except (aiohttp.ClientError, OSError) as error:
         raise UnreachableError(_reason(error)) from error
 
@@ -223,7 +252,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or "no answer in time"
 
 
-async def _configuration_from(config: KubernetesConfig) -> Configuration:
+async def _configuration_from(config: KubernetesConfig) -> tuple[Configuration, str | None]:
+    """How to connect, and the context that says so."""
     configuration = Configuration()
     if config.in_cluster:
         try:
@@ -232,26 +262,27 @@ async def _configuration_from(config: KubernetesConfig) -> Configuration:
             raise SourceError(
                 f"--in-cluster: this is no pod with a service account: {error}"
             ) from error
-        return configuration
+        return configuration, None
     paths = config.kubeconfig or ""
     _check_there(paths)
     try:
-        await load_kube_config(
+        loader = await load_kube_config(
             config_file=paths,
             context=config.context,
             client_configuration=configuration,
             persist_config=False,
         )
+        context = loader.current_context["name"] if loader.current_context else None
     except Exception as error:  # the library lets anything through that a bad file leads to
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, (AttributeError, KeyError, TypeError)):  # of something not there
             reason = "it is no kubeconfig"
-        context = f", context {config.context}" if config.context else ""
+        chosen = f", context {config.context}" if config.context else ""
         raise SourceError(
-            f"kubeconfig {paths}{context} cannot be used: {reason}; "
+            f"kubeconfig {paths}{chosen} cannot be used: {reason}; "
             "see what kubectl config get-contexts says of it"
         ) from error
-    return configuration
+    return configuration, context
 
 
 def _check_there(paths: str) -> None:

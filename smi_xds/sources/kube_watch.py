@@ -9,28 +9,31 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import structlog
 
 from smi_xds.objects.parse import JsonParser
 from smi_xds.objects.store import Origin, Replaced, Reported, Sink
 from smi_xds.problems import Problem, ProblemCode, SourceError
+from smi_xds.sources.kube_api import Api, RefusedError, SilentError, UnreachableError
+from smi_xds.sources.kube_availability import KUBERNETES, SOURCE_REF, Availability
 from smi_xds.sources.kube_kinds import Kind
 from smi_xds.sources.kube_wire import (
     AnswerError,
     GoneError,
     LineSplitter,
     batch_from,
+    check_groups,
+    is_older,
     page_from,
     replaced_from,
 )
 from smi_xds.values import ObjectRef
 
-log = structlog.get_logger()
+__all__ = ["KUBERNETES", "Api", "Availability", "KindWatch", "RefusedError", "UnreachableError"]
 
-KUBERNETES = "kubernetes"
-"""The name of this source."""
+log = structlog.get_logger()
 
 # Objects in one part of a list: some megabytes of pods, parsed in some tens of milliseconds.
 PAGE = 500
@@ -43,6 +46,8 @@ LIST_SILENCE = 60.0
 
 # Seconds between tries, growing, with jitter: an API server that just started is not run down.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+# Where watches are cut again and again, each of them may have been of use.
+CUT_PAUSE = 1.0
 # A CRD, or a right, is given by somebody who is waiting for the effect.
 MISSING_PAUSE = 2.0
 FORBIDDEN_PAUSE = 5.0
@@ -51,79 +56,11 @@ FORBIDDEN_PAUSE = 5.0
 PATIENCE = 10.0
 # Seconds. A watch that ends sooner and said nothing is no watch.
 SHORT = 1.0
-
-
-class RefusedError(Exception):
-    """The API server answered with an error; the text is what it said."""
-
-    def __init__(self, status: int, message: str, *, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
-        """Seconds after which it wants to be asked again; 0 where it did not say."""
-
-
-class UnreachableError(Exception):
-    """There is no connection, or it broke."""
-
-
-class Api(Protocol):
-    """Requests to one API server."""
-
-    def get(
-        self, path: str, params: Mapping[str, str], *, silence: float
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The chunks of an answer; RefusedError or UnreachableError, also amid the chunks."""
-
-    async def renew(self) -> None:
-        """Read the credentials again, as the API server refuses them; SourceError where bad."""
-
-
-class Availability:
-    """Whether the API server answers: one problem for all kinds."""
-
-    def __init__(self, *, server: str, sink: Sink) -> None:
-        self._server = server
-        self._sink = sink
-        self._failing: set[Origin] = set()
-        self._back = asyncio.Event()
-
-    def fail(self, origin: Origin, reason: str, *, cure: str) -> None:
-        """A request failed; only the first of an outage is told."""
-        is_first = not self._failing
-        self._failing.add(origin)
-        if is_first:
-            self._back.clear()
-            problem = Problem(
-                ref=SOURCE_REF,
-                field="",
-                code=ProblemCode.SOURCE_UNAVAILABLE,
-                message=f"the API server at {self._server} cannot be read: {reason}",
-                cure=f"{cure}; until then the last configuration stays.",
-            )
-            self._sink.apply(Origin(KUBERNETES), [Reported((problem,))])
-
-    def succeed(self, origin: Origin) -> None:
-        """A request was answered; those who wait for their next try need wait no longer."""
-        if origin not in self._failing:
-            return
-        self._failing.discard(origin)
-        self._back.set()
-        if not self._failing:
-            self._sink.apply(Origin(KUBERNETES), [Reported()])
-
-    async def pause(self, seconds: float) -> None:
-        """Wait, but not longer than until the API server answers again."""
-        try:
-            async with asyncio.timeout(seconds * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
-                await self._back.wait()
-        except TimeoutError:
-            return
-        # All who waited now try at once, and whoever fails then waits for real.
-        self._back.clear()
-
-
-SOURCE_REF = ObjectRef("Source", "", KUBERNETES)
+# Seconds. After a watch that went so well, another list is no sign of a list that does not help.
+STEADY = 10.0
+# Seconds that no watch could be had for, after which all is listed: time enough to put back a
+# backup of etcd, in which a version that we have seen means something else.
+OUTAGE = 10.0
 
 
 class KindWatch:
@@ -149,10 +86,19 @@ class KindWatch:
         self._parser = JsonParser(kind.form)
         self._seen: str | None = None
         """The resource version to go on from; None to list."""
+        self._newest = ""
+        """The last version seen, whatever became of it."""
+        self._looks_again = False
+        """Whether the last list was older than what was seen before."""
+        self._page = PAGE
+        """Objects to ask for at once; 0 for all."""
         self._failures = 0
+        self._lists_in_vain = 0
         self._missing = 0
         self._put_off_since: float | None = None
         """Since when it says "not now"."""
+        self._blind_since: float | None = None
+        """Since when no watch could be had."""
         self._was_listed = False
 
     async def run(self) -> NoReturn:
@@ -164,18 +110,21 @@ class KindWatch:
 
     async def step(self) -> float:
         """List, or watch until the watch ends; how long to wait before the next step."""
+        if self._was_blind_for_long():
+            self._seen = None
         try:
             if self._seen is None:
                 return await self._list_what_is_served()
             return await self._watch(self._seen)
         except GoneError:
-            self._seen = None
-            return self._backed_off()
+            return self._list_anew("the version seen last is gone")
         except RefusedError as error:
             return await self._refused(error)
         except AnswerError as error:
-            self._seen = None
-            return self._away(str(error))
+            if self._seen is None:
+                return self._away(str(error))
+            # If it goes on, the list will tell.
+            return self._list_anew(str(error))
         except UnreachableError as error:
             return self._away(str(error))
 
@@ -194,25 +143,41 @@ class KindWatch:
         raise refusal
 
     async def _list(self) -> float:
-        replaced, token = Replaced(()), ""
+        replaced, version, token = Replaced(()), "", ""
         while True:
-            page = page_from(await self._read_page(token))
+            page = page_from(await self._read_page(token), after=token)
+            # Watched from the first part on: should others be newer, some is told twice.
+            version = version or page.metadata.resource_version
             part = replaced_from(page.items or (), self._parser)
             replaced = Replaced(replaced.objects + part.objects, replaced.problems + part.problems)
             token = page.metadata.token
             if not token:
                 break
+        if self._is_doubtful(version):
+            return self._backed_off()
         self._availability.succeed(self.origin)
         self._sink.apply(self.origin, [replaced, Reported()])
         self._on_answer(self.origin)
-        self._seen = page.metadata.resource_version
+        self._seen = self._newest = version
         self._failures = self._missing = 0
-        self._put_off_since = None
+        self._put_off_since = self._blind_since = None
+        self._page = PAGE
         self._was_listed = True
         return 0.0
 
+    def _is_doubtful(self, version: str) -> bool:
+        """Whether to look again: of several API servers one may be behind, a backup stays old."""
+        went_back = is_older(version, than=self._newest)
+        doubtful, self._looks_again = went_back and not self._looks_again, went_back
+        if went_back and not doubtful:
+            log.warning("history_went_back", kind=self.origin.part, was=self._newest, now=version)
+            self._looks_again = False
+        return doubtful
+
     async def _read_page(self, token: str) -> bytes:
-        params = {"limit": str(PAGE), **({"continue": token} if token else {})}
+        params = {"limit": str(self._page)} if self._page else {}
+        if token:
+            params["continue"] = token
         async with self._get(params, silence=LIST_SILENCE) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
@@ -226,17 +191,21 @@ class KindWatch:
         splitter, loop = LineSplitter(), asyncio.get_running_loop()
         async with self._get(params, silence=SILENCE) as chunks:
             self._availability.succeed(self.origin)
-            self._put_off_since = None
+            self._put_off_since = self._blind_since = None
             began = loop.time()
             try:
                 async for chunk in chunks:
                     self._take(splitter.feed(chunk))
+            except SilentError:
+                # It may stand and never say a word: of a version that is yet to come, say.
+                return self._list_anew("a watch was silent")
             except UnreachableError as error:
                 # Cut off: the next step tells whether the API server is away.
                 log.debug("watch_cut", kind=self._kind.full_name, reason=str(error))
-        if self._seen == seen and loop.time() - began < SHORT:
-            return self._backed_off()
-        return 0.0
+            finally:
+                if loop.time() - began >= STEADY:
+                    self._lists_in_vain = 0
+        return self._ended(seen, lasted=loop.time() - began)
 
     def _take(self, lines: list[bytes]) -> None:
         if not lines:
@@ -244,8 +213,20 @@ class KindWatch:
         batch = batch_from(lines, self._parser)
         if batch.events:
             self._sink.apply(self.origin, batch.events)
-        self._seen = batch.resource_version or self._seen
+        # What is deleted may come in the version that it had.
+        if batch.resource_version and not is_older(batch.resource_version, than=self._newest):
+            self._seen = self._newest = batch.resource_version
         self._failures = 0
+
+    def _ended(self, seen: str, *, lasted: float) -> float:
+        is_short = self._seen == seen and lasted < SHORT
+        if self._kind != self._preferred:
+            # Where CRDs of another mesh are replaced by ours their versions are still served.
+            self._seen = None
+        if is_short:
+            return min(self._backed_off(), CUT_PAUSE)
+        self._failures = 0
+        return 0.0
 
     def _get(
         self, params: Mapping[str, str], *, silence: float
@@ -255,25 +236,40 @@ class KindWatch:
         return self._api.get(path, chosen, silence=silence)
 
     async def _refused(self, error: RefusedError) -> float:
+        is_watch = self._seen is not None
         match error.status:
             case HTTPStatus.GONE:
-                self._seen = None
-                return self._backed_off()
+                # Of a list: its parts take longer than the API server keeps a version.
+                self._page = self._page if is_watch else 0
+                return self._list_anew("the version seen last is gone")
             case HTTPStatus.UNAUTHORIZED:
                 return await self._unauthorized(error)
             case HTTPStatus.FORBIDDEN:
                 return self._forbidden(error)
-            case HTTPStatus.NOT_FOUND if self._kind.is_custom:
-                return self._not_found()
+            case HTTPStatus.NOT_FOUND if self._kind.is_custom and not is_watch:
+                return await self._not_found(error)
             case HTTPStatus.TOO_MANY_REQUESTS if self._is_patient():
                 return max(self._backed_off(), min(error.retry_after, LONGEST_PAUSE))
+            case HTTPStatus.NOT_FOUND | HTTPStatus.BAD_REQUEST if is_watch:
+                return self._list_anew(f"a watch was refused: {error.status} {error}")
             case status:
                 return self._away(f"{self._kind.full_name}: {status} {error}".rstrip())
+
+    def _list_anew(self, reason: str) -> float:
+        """Forget where to go on from; each list that did not help makes the next one later."""
+        log.info("listing_anew", kind=self.origin.part, reason=reason)
+        self._seen = None
+        self._lists_in_vain += 1
+        return _pause_after(self._lists_in_vain)
 
     def _is_patient(self) -> bool:
         now = asyncio.get_running_loop().time()
         self._put_off_since = self._put_off_since or now
         return now - self._put_off_since < PATIENCE
+
+    def _was_blind_for_long(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._blind_since is not None and now - self._blind_since > OUTAGE
 
     async def _unauthorized(self, error: RefusedError) -> float:
         pause = self._away(
@@ -304,8 +300,9 @@ class KindWatch:
         )
         return FORBIDDEN_PAUSE
 
-    def _not_found(self) -> float:
-        self._seen = None
+    async def _not_found(self, error: RefusedError) -> float:
+        if not await self._speaks():
+            return self._away(f"{self._kind.full_name}: {error.status} {error}".rstrip())
         self._missing += 1
         self._report(
             Problem(
@@ -322,6 +319,15 @@ class KindWatch:
             self._sink.apply(self.origin, [Replaced(())])
         return MISSING_PAUSE
 
+    async def _speaks(self) -> bool:
+        """Whether the API server itself answers: what stands before it says "not found" as well."""
+        try:
+            async with self._api.get("/apis", {}, silence=LIST_SILENCE) as chunks:
+                check_groups(b"".join([chunk async for chunk in chunks]))
+        except (AnswerError, RefusedError, UnreachableError):
+            return False
+        return True
+
     def _report(self, problem: Problem, *, is_answer: bool = True) -> None:
         """The API server answers, only not with objects: the others go on without these."""
         self._availability.succeed(self.origin)
@@ -331,8 +337,13 @@ class KindWatch:
 
     def _away(self, reason: str, *, cure: str = "Make it reachable") -> float:
         self._availability.fail(self.origin, reason, cure=cure)
+        self._blind_since = self._blind_since or asyncio.get_running_loop().time()
         return self._backed_off()
 
     def _backed_off(self) -> float:
         self._failures += 1
-        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
+        return _pause_after(self._failures)
+
+
+def _pause_after(failures: int) -> float:
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))

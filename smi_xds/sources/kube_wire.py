@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
 
@@ -31,7 +32,15 @@ class Page(msgspec.Struct):
     """A part of a list; the objects are not looked into yet."""
 
     metadata: _PageMetadata
-    items: list[msgspec.Raw] | None = None
+    items: list[msgspec.Raw] | None
+    """Always there in a list; without it this is something else, a Status say."""
+
+
+class _Groups(msgspec.Struct):
+    """meta/v1 APIGroupList, as far as it can be told from anything else."""
+
+    kind: Literal["APIGroupList"]
+    groups: list[msgspec.Raw]
 
 
 class _Line(msgspec.Struct):
@@ -59,6 +68,7 @@ class Status(msgspec.Struct):
 
 _page = msgspec.json.Decoder(Page)
 _line = msgspec.json.Decoder(_Line)
+_groups = msgspec.json.Decoder(_Groups)
 _head = msgspec.json.Decoder(_Head)
 _status = msgspec.json.Decoder(Status)
 
@@ -80,12 +90,32 @@ class LineSplitter:
         return [line for line in lines if line]
 
 
-def page_from(body: bytes) -> Page:
-    """Read one part of a list; AnswerError where it is none."""
+def page_from(body: bytes, *, after: str = "") -> Page:
+    """Read one part of a list, asked for with that token; AnswerError where it is none."""
     try:
-        return _page.decode(body)
+        page = _page.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AnswerError(f"a list that cannot be read: {error}") from error
+    if not page.metadata.resource_version:
+        raise AnswerError("a list without a resourceVersion")
+    if after and page.metadata.token == after:
+        raise AnswerError("a list that goes on for ever")
+    return page
+
+
+def check_groups(body: bytes) -> None:
+    """Check that this is a list of API groups; AnswerError where it is not."""
+    try:
+        _groups.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AnswerError(f"no list of API groups: {error}") from error
+
+
+def is_older(version: str, *, than: str) -> bool:
+    """Whether a resource version came before another; no, where they do not tell (KEP-5504)."""
+    if not (version.isdecimal() and than.isdecimal()):
+        return False
+    return int(version) < int(than)
 
 
 def status_from(body: bytes) -> Status:
@@ -166,6 +196,6 @@ def _head_of(raw: msgspec.Raw) -> _HeadMetadata:
 
 
 def _raise(status: Status) -> None:
-    if status.code == HTTPStatus.GONE:
+    if status.code == HTTPStatus.GONE or status.reason in {"Expired", "Gone"}:
         raise GoneError
     raise AnswerError(f"{status.code} {status.reason}: {status.message}")

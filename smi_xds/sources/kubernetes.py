@@ -5,9 +5,10 @@ from typing import NoReturn
 
 from smi_xds.config import KubernetesConfig
 from smi_xds.objects.store import Origin, Sink, Synced
+from smi_xds.sources.kube_availability import KUBERNETES, Availability
 from smi_xds.sources.kube_connection import Connection
 from smi_xds.sources.kube_kinds import KINDS
-from smi_xds.sources.kube_watch import KUBERNETES, Availability, KindWatch
+from smi_xds.sources.kube_watch import KindWatch
 
 
 class KubernetesSource:

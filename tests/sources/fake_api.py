@@ -27,10 +27,14 @@ class FakeApi:
     """Paths (or, with `?watch`, their watches) that are refused, and with which status."""
     tokens: set[str] = field(default_factory=set)
     """The tokens that are accepted; empty for any."""
+    answers: dict[str, tuple[int, str, bytes]] = field(default_factory=dict)
+    """Paths (or `*`) that are answered with just this status, content type and body."""
     page: int = 500
     version: int = 1
     oldest: int = 0
     """Watches and pages of older versions are gone."""
+    keeps_tokens: bool = True
+    """Whether a list may be gone on with; otherwise it is always too late for the next part."""
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     history: list[tuple[int, str, bytes]] = field(default_factory=list)
     watches: dict[str, list[asyncio.Queue[bytes]]] = field(default_factory=dict)
@@ -110,6 +114,12 @@ class FakeApi:
             return _status(401, "no such token")
         if status := self.refusals.get(path + watch) or self.refusals.get("*"):
             return _status(status, "refused by the test")
+        if raw := self.answers.get(path) or self.answers.get("*"):
+            status, content_type, body = raw
+            headers = {"Content-Type": content_type, "Location": "/elsewhere"}
+            return web.Response(status=status, body=body, headers=headers)
+        if path == "/apis":
+            return web.json_response({"kind": "APIGroupList", "groups": []})
         if watch:
             if int(params["resourceVersion"]) < self.oldest:
                 return _status(410, "too old")
@@ -118,10 +128,11 @@ class FakeApi:
 
     def _list(self, path: str, params: Mapping[str, str]) -> web.StreamResponse:
         start, _, version = params.get("continue", f"0:{self.version}").partition(":")
-        if int(version) < self.oldest:
+        if int(version) < self.oldest or ("continue" in params and not self.keeps_tokens):
             return _status(410, "continue token too old")
-        end = int(start) + min(self.page, int(params["limit"]))
         items = list(self.objects[path].values())
+        limit = min(self.page, int(params["limit"])) if "limit" in params else len(items)
+        end = int(start) + limit
         token = f"{end}:{version}" if end < len(items) else ""
         metadata = {"resourceVersion": version, "continue": token}
         return web.json_response({"metadata": metadata, "items": items[int(start) : end]})
