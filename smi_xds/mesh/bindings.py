@@ -62,15 +62,21 @@ def label_of(binding: IdentityBinding) -> Label | None:
 
 
 def read_binding(
-    binding: IdentityBinding, candidates: Iterable[Pod], *, known: bool, trust_domain: str
+    binding: IdentityBinding,
+    candidates: Iterable[Pod],
+    *,
+    known: bool,
+    trust_domain: str,
+    aliases: tuple[str, ...] = (),
 ) -> Binding:
     """Whom it means; `candidates` are the pods with `label_of` it.
 
-    `known` says whether its service account exists.
+    `known` says whether its service account exists. Identities may be written in the trust domain
+    or an alias of it.
     """
     if _is_void(binding):
         return Binding()
-    reader = _Reader(binding, trust_domain)
+    reader = _Reader(binding, (trust_domain, *aliases))
     accounts = frozenset((*reader.account(is_known=known), *reader.identities()))
     pods = reader.selected(candidates)
     named = (Source(SpiffeId.of(trust_domain, account)) for account in accounts)
@@ -100,9 +106,9 @@ def _is_void(binding: IdentityBinding) -> bool:
 class _Reader:
     """Reads the schemes of one IdentityBinding and collects its problems."""
 
-    def __init__(self, binding: IdentityBinding, trust_domain: str) -> None:
+    def __init__(self, binding: IdentityBinding, trust_domains: tuple[str, ...]) -> None:
         self._binding = binding
-        self._trust_domain = trust_domain
+        self._trust_domains = trust_domains
         self.problems: list[Problem] = []
 
     def account(self, *, is_known: bool) -> Iterator[ServiceAccountRef]:
@@ -134,7 +140,7 @@ class _Reader:
                 )
                 continue
             account = identity.service_account
-            if identity.trust_domain != self._trust_domain or account is None:
+            if identity.trust_domain not in self._trust_domains or account is None:
                 self._unprovable(where, identity)
             elif account.namespace != self._binding.namespace:
                 self._foreign(where, identity, account.namespace)
@@ -166,13 +172,13 @@ class _Reader:
         return tuple(pods)
 
     def _unprovable(self, where: str, identity: SpiffeId) -> None:
-        foreign = identity.trust_domain != self._trust_domain
+        foreign = identity.trust_domain not in self._trust_domains
         what = f"is of the trust domain {identity.trust_domain}" if foreign else "names no account"
         self._add(
             where,
             ProblemCode.UNPROVABLE_IDENTITY,
             f"{identity} {what}, and no certificate of this mesh proves it; nobody is meant.",
-            f"Write spiffe://{self._trust_domain}/ns/{self._binding.namespace}/sa/NAME.",
+            f"Write spiffe://{self._trust_domains[0]}/ns/{self._binding.namespace}/sa/NAME.",
         )
 
     def _foreign(self, where: str, identity: SpiffeId, namespace: str) -> None:

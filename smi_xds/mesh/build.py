@@ -69,6 +69,7 @@ class MeshBuilder:
         self._access = AccessPasses(
             graph,
             settings.trust_domain,
+            aliases=settings.aliases,
             pods=self._pods,
             served=self._served,
             matches=self._matches,
@@ -128,6 +129,7 @@ class MeshBuilder:
             problems = tuple(sorted({*objects.problems, *problems}))
         return Mesh(
             trust_domain=self._mesh_settings.trust_domain,
+            aliases=self._mesh_settings.aliases,
             services=self._services.mapping(),
             workloads=self._workloads.mapping(),
             routes=self._routes.mapping(),

@@ -48,11 +48,12 @@ class AccessPasses:
         graph: Graph,
         trust_domain: str,
         *,
+        aliases: tuple[str, ...],
         pods: Table[ProxyId, PodGroup],
         served: Table[ProxyId, Served],
         matches: Table[ObjectRef, RouteMatches],
     ) -> None:
-        self._trust_domain = trust_domain
+        self._trust_domain, self._aliases = trust_domain, aliases
         self._pods, self._served, self._matches = pods, served, matches
         self._accounts: Given[ServiceAccountRef, ServiceAccount] = graph.given()
         self._pods_of: Given[ServiceAccountRef, tuple[Pod, ...]] = graph.given()
@@ -121,6 +122,7 @@ class AccessPasses:
             [self._pods[proxy].pod for proxy in selected or ()],
             known=self._exists(account),
             trust_domain=self._trust_domain,
+            aliases=self._aliases,
         )
 
     def _account_ports(self, account: ServiceAccountRef) -> AccountPorts:

@@ -18,6 +18,8 @@ class MeshSettings:
     """What the operator chose for the whole mesh; namespaces and pods may say otherwise."""
 
     trust_domain: str = "cluster.local"
+    aliases: tuple[str, ...] = ()
+    """Trust domains whose identities mean the same accounts, while one takes the other's place."""
     access: AccessMode = AccessMode.STRICT
     mtls: Mode = Mode.STRICT
 
@@ -358,10 +360,12 @@ class Mesh:
     those that anyone may (`open`). `bound_ports` are the local ports on which bound sidecars
     offer TCP and UDP services. `pods` are the pods of headless services, each as a service of its
     own would be. `destinations` says what intercepted workloads mean by an address.
-    `identities` says who of the workloads has each.
+    `identities` says who of the workloads has each. `aliases` are other trust domains: whoever is
+    accepted is so with its name in each of them.
     """
 
     trust_domain: str
+    aliases: tuple[str, ...] = ()
     services: Mapping[ServiceRef, Service] = field(default_factory=dict)
     workloads: Mapping[ProxyId, Workload] = field(default_factory=dict)
     routes: Mapping[PortRef, PortRoutes] = field(default_factory=dict)

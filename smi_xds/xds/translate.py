@@ -49,6 +49,7 @@ from smi_xds.mesh.model import (
 )
 from smi_xds.mesh.passes import Given, Graph
 from smi_xds.values import ProxyId, ServiceRef, SpiffeId
+from smi_xds.xds.aliases import Aliases
 from smi_xds.xds.backends import Backends
 from smi_xds.xds.bound_sets import BoundSets, Hosts, bound_resources
 from smi_xds.xds.encode import warm
@@ -95,6 +96,7 @@ class Translator:
         )
         self._clients = graph.groups(self._workloads, partial(_identity, (Sidecar.PROXYLESS,)))
         self._add_sidecars(graph)
+        self._aliases = Aliases()
         self._grpc = GrpcSets(lambda ref: self._hosts.allowed(ref, local=False))
 
     def _add_sidecars(self, graph: Graph) -> None:
@@ -137,6 +139,7 @@ class Translator:
 
     def __call__(self, mesh: Mesh, *, credentials: Credentials) -> Mapping[str, ResourceSet]:
         """What each proxy gets, by node id (`namespace/name`)."""
+        mesh = self._aliases(mesh)
         self._services.set(mesh.services)
         self._workloads.set(mesh.workloads)
         self._service_routes.set(mesh.routes)

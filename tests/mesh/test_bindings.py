@@ -188,6 +188,18 @@ def test_an_id_that_cannot_be_meant_drops_out_alone(text: str, code: ProblemCode
     assert told(mesh) == [("spec.schemes.spiffeIdentities[0]", code)]
 
 
+def test_an_alias_of_the_trust_domain_may_be_written() -> None:
+    """While one trust domain takes the place of another, ids of both mean the same account."""
+    world_ = (*world(), mk_binding("b", ids=(f"spiffe://new.example/ns/{NS}/sa/other",)))
+    target = mk_target("t", (bound("b"),), "server", tcp("all"))
+
+    mesh = build_mesh(*world_, target, settings=MeshSettings(aliases=("new.example",)))
+
+    assert not told(mesh)
+    ports = {it.number: it for it in mesh.workloads[ProxyId(NS, "server")].ports}
+    assert ports[5432].callers == (spiffe("other"),)
+
+
 def test_an_unknown_account_is_told_at_the_binding() -> None:
     """It may come later, as with TrafficTargets that name it themselves."""
     mesh = called_by(mk_binding("b", account="later"))
