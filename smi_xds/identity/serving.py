@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -70,7 +71,7 @@ def issue_serving(
     now: datetime,
     lifetime: timedelta = LEAF_LIFETIME,
 ) -> ServingCertificate:
-    """Sign a fresh key for these DNS names; IdentityError where the root has ended."""
+    """Sign a fresh key for these names, DNS or IP; IdentityError where the root has ended."""
     start = now.replace(microsecond=0)  # X.509 counts in seconds
     authority.check_not_ended(start)
     not_before = start - CLOCK_SKEW
@@ -88,7 +89,7 @@ def issue_serving(
         .add_extension(LEAF_USAGE, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         # Critical where the subject is empty (RFC 5280, section 4.2.1.6).
-        .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=True)
+        .add_extension(x509.SubjectAlternativeName(map(_general_name, names)), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(authority_key_id(authority.certificate), critical=False)
         .sign(authority.key, hashes.SHA256())
@@ -101,6 +102,13 @@ def issue_serving(
         not_after=not_after,
         renew_at=start + (not_after - start) * _RENEWAL,
     )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 class ServerTls:
