@@ -24,6 +24,12 @@ DEFAULT_TRUST_DOMAIN = "cluster.local"  # what the meshes of this field default 
 # The name of a Kubernetes namespace: RFC 1123, section 2.1, in lower case.
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
+# An external issuer has a group of its own, as in KIND.GROUP.
+_ISSUER = re.compile(
+    rf"(?P<namespace>{_NAMESPACE.pattern})/(?P<kind>[A-Za-z][A-Za-z0-9]{{0,62}})"
+    r"(\.(?P<group>[a-z0-9.-]{1,253}))?/(?P<name>[a-z0-9][a-z0-9.-]{0,252})"
+)
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -98,6 +104,19 @@ class WebhookConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertManagerConfig:
+    """Which issuer of cert-manager signs the workloads' certificates."""
+
+    namespace: str
+    """Where it is asked."""
+    kind: str
+    group: str
+    name: str
+    ca: Path | None = None
+    """Its roots, PEM; None to believe what its answers say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """How events are written."""
 
@@ -117,6 +136,8 @@ class ServeConfig:
     webhooks: WebhookConfig | None = None
     """None for nowhere."""
     state_folder: Path
+    cert_manager: CertManagerConfig | None = None
+    """None where our own authority signs."""
     mesh: MeshConfig
     log: LogConfig
 
@@ -129,6 +150,7 @@ def parse_serve(
     monitoring_address: str | None = None,
     webhooks: WebhookConfig | None = None,
     state_folder: Path | None = None,
+    cert_manager: CertManagerConfig | None = None,
     mesh: MeshConfig | None = None,
     log: LogConfig | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -137,6 +159,8 @@ def parse_serve(
     folders = tuple(dict.fromkeys(files))
     if not folders and kubernetes is None:
         raise ConfigError("nothing to serve: give --files DIR or --kubernetes")
+    if cert_manager is not None and kubernetes is None:
+        raise ConfigError("--cert-manager is asked over the API server: add --kubernetes")
     return ServeConfig(
         files=folders,
         kubernetes=kubernetes,
@@ -148,6 +172,7 @@ def parse_serve(
         ),
         webhooks=webhooks,
         state_folder=state_folder or default_state_folder(environ),
+        cert_manager=cert_manager,
         mesh=mesh or MeshConfig(),
         log=log or LogConfig(),
     )
@@ -218,6 +243,29 @@ def parse_webhooks(
         )
     return WebhookConfig(
         address=parse_address(address, flag="--webhook-address"), namespace=namespace, service=name
+    )
+
+
+def parse_cert_manager(
+    reference: str | None, *, ca: Path | None = None
+) -> CertManagerConfig | None:
+    """Read who signs instead of our own authority; None where nobody does."""
+    if reference is None:
+        if ca is not None:
+            raise ConfigError("--cert-manager-ca is of use with --cert-manager only: add it")
+        return None
+    found = _ISSUER.fullmatch(reference)
+    if found is None:
+        raise ConfigError(
+            f"--cert-manager {reference!r} is not NAMESPACE/KIND/NAME of an issuer, such as "
+            "smi-xds/Issuer/mesh or smi-xds/ClusterIssuer/mesh"
+        )
+    return CertManagerConfig(
+        namespace=found["namespace"],
+        kind=found["kind"],
+        group=found["group"] or "cert-manager.io",
+        name=found["name"],
+        ca=ca,
     )
 
 

@@ -16,6 +16,7 @@ from smi_xds.ads.server import listening
 from smi_xds.ads.standing import gauges
 from smi_xds.ads.status import Status
 from smi_xds.app.heaps import share_heaps
+from smi_xds.app.issuers import opened_issuer
 from smi_xds.app.logs import configure_logging
 from smi_xds.app.meters import measure_lag, problems_gauge
 from smi_xds.app.pipeline import Intake, Pipeline, Round
@@ -25,7 +26,7 @@ from smi_xds.app.webhooks import serving_webhooks
 from smi_xds.config import Address, ServeConfig
 from smi_xds.debug.service import all_problems, debug_services
 from smi_xds.identity.ca import Authority
-from smi_xds.identity.issuer import Issuer, wall_clock
+from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.state import load_or_create
 from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.objects.store import Source, Store
@@ -108,7 +109,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     sources = await _opened(config)
     store, pulse = Store(source.name for source in sources), Pulse()
     cache, status = Cache(), Status()
-    issuer = Issuer(authority)
+    issuer = await opened_issuer(config, authority)
     pipeline = Pipeline(store, settings=mesh_settings(config), issuer=issuer, publish=cache.publish)
     warm_up()
     host = config.xds_address.host
@@ -126,7 +127,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
         intake = Intake(store, pulse)
         children = [tasks.create_task(source.run(intake), name=source.name) for source in sources]
         children.append(tasks.create_task(pipeline.run(pulse), name="pipeline"))
-        children.append(tasks.create_task(issuer.run(lambda _: pulse.ring()), name="issuer"))
+        children.append(tasks.create_task(issuer.run(pulse.ring), name="issuer"))
         children.append(tasks.create_task(measure_lag(pipeline.meters.lag), name="loop-lag"))
         await pipeline.rounds.newer_than(0)
         xds = Address(host, port)

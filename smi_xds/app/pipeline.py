@@ -20,13 +20,16 @@ from smi_xds.identity.issuer import Issuer
 from smi_xds.mesh.build import MeshBuilder
 from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.objects.store import Event, Origin, Store
-from smi_xds.problems import IdentityError, Problem
+from smi_xds.problems import Problem
 from smi_xds.values import SpiffeId
 from smi_xds.xds.resources import Resource, ResourceSet
 from smi_xds.xds.secrets import Credentials, leaf_secret
 from smi_xds.xds.translate import Translator
 
 log = structlog.get_logger()
+
+# So many of those who have the same trouble are told by name.
+_NAMED = 5
 
 
 class Publish(Protocol):
@@ -73,9 +76,9 @@ class Pipeline:
         self._issuer = issuer
         self._publish = publish
         self._secrets: dict[SpiffeId, tuple[Leaf, Resource]] = {}
-        self._refused: set[SpiffeId] = set()
+        self._refused: Mapping[SpiffeId, str] = {}
         self._handed_out: Credentials | None = None
-        self._asked: tuple[Collection[SpiffeId], bytes, int] = ((), b"", 0)
+        self._asked: tuple[Collection[SpiffeId], int] = ((), 0)
         self._told: tuple[Problem, ...] = ()
         self._forget()
 
@@ -120,6 +123,8 @@ class Pipeline:
             self.meters.failed.add()
             self._forget()
             return
+        if mesh is None:
+            return
         self.rounds.set(Round(mesh=mesh, began=began, published=time.perf_counter()))
         self._tell(mesh.problems)
         if last is None:
@@ -136,10 +141,15 @@ class Pipeline:
         self._build_mesh = MeshBuilder(self._settings)
         self._translate = Translator()
 
-    def _build(self, began: float) -> Mesh:
+    def _build(self, began: float) -> Mesh | None:
         start = time.perf_counter()
         mesh = self._build_mesh(self._store.objects())
-        snapshot = self._translate(mesh, credentials=self._credentials(mesh))
+        credentials = self._credentials(mesh)
+        if mesh.identities and not credentials.trust_bundle:
+            # Whom to trust is the issuer's to say, and it has not yet: without roots everybody
+            # would be believed, and with others nobody. Proxies go on with what they have.
+            return None
+        snapshot = self._translate(mesh, credentials=credentials)
         self._publish(snapshot, since=began)
         self.meters.rounds.add()
         self.meters.build.observe(time.perf_counter() - start)
@@ -147,44 +157,42 @@ class Pipeline:
 
     def _credentials(self, mesh: Mesh) -> Credentials:
         # Most rounds change none of these: thousands of identities need not be asked for again.
-        # Those that were refused are, at every round.
-        known, (identities, bundle, issued) = self._handed_out, self._asked
-        if (
-            known is None
-            or self._refused
-            or mesh.identities is not identities
-            or self._issuer.authority.trust_bundle != bundle
-            or self._issuer.issued != issued
-        ):
-            known = self._handed_out = self._ask(frozenset(mesh.identities))
-            self._asked = (mesh.identities, known.trust_bundle, self._issuer.issued)
+        known, (identities, changes) = self._handed_out, self._asked
+        if known is None or mesh.identities is not identities or self._issuer.changes != changes:
+            known = self._handed_out = self._ask(mesh.identities)
+            self._asked = (mesh.identities, self._issuer.changes)
         return known
 
-    def _ask(self, identities: frozenset[SpiffeId]) -> Credentials:
-        self._issuer.retain(identities)
-        leaves = {
-            identity: secret
-            for identity in sorted(identities)
-            if (secret := self._secret(identity)) is not None
+    def _ask(self, identities: Collection[SpiffeId]) -> Credentials:
+        standing = self._issuer.ask(identities)
+        self._tell_refused(standing.refused)
+        # Who is pending gets no certificate yet, and so no traffic; all others are served.
+        self._secrets = {
+            identity: self._secret(identity, leaf) for identity, leaf in standing.leaves.items()
         }
-        self._secrets = {identity: self._secrets[identity] for identity in leaves}
-        return Credentials(trust_bundle=self._issuer.authority.trust_bundle, leaves=leaves)
+        leaves = {identity: secret for identity, (_, secret) in self._secrets.items()}
+        return Credentials(trust_bundle=self._issuer.trust_bundle, leaves=leaves)
 
-    def _secret(self, identity: SpiffeId) -> Resource | None:
-        try:
-            leaf = self._issuer.leaf(identity)
-        except IdentityError as error:
-            # It gets no certificate, and so no traffic; all others are served.
-            if identity not in self._refused:
-                log.error("certificate_refused", identity=str(identity), reason=str(error))  # noqa: TRY400 - not ours
-            self._refused.add(identity)
-            return None
-        self._refused.discard(identity)
+    def _secret(self, identity: SpiffeId, leaf: Leaf) -> tuple[Leaf, Resource]:
         known = self._secrets.get(identity)
         if known is None or known[0] is not leaf:
-            known = (leaf, leaf_secret(leaf.certificate_chain, leaf.private_key))
-            self._secrets[identity] = known
-        return known[1]
+            return leaf, leaf_secret(leaf.certificate_chain, leaf.private_key)
+        return known
+
+    def _tell_refused(self, refused: Mapping[SpiffeId, str]) -> None:
+        """One line for each reason that is new, however many have it."""
+        by_reason: dict[str, list[str]] = {}
+        for identity, reason in sorted(refused.items()):
+            if self._refused.get(identity) != reason:
+                by_reason.setdefault(reason, []).append(str(identity))
+        for reason, identities in by_reason.items():
+            log.error(
+                "certificate_refused",
+                identities=identities[:_NAMED],
+                count=len(identities),
+                reason=reason,
+            )
+        self._refused = refused
 
 
 def _log_problems(before: tuple[Problem, ...], after: tuple[Problem, ...]) -> None:

@@ -14,6 +14,7 @@ from smi_xds.config import (
     KubernetesConfig,
     LogFormat,
     LogLevel,
+    parse_cert_manager,
     parse_kubernetes,
     parse_log,
     parse_mesh,
@@ -80,6 +81,19 @@ def _kubernetes(command: options.Command) -> options.Command:
     metavar="DIR",
     help="Where the certificate authority is kept.  [default: ~/.local/state/smi-xds]",
 )
+@click.option(
+    "--cert-manager",
+    metavar="NAMESPACE/KIND/NAME",
+    help="Have this issuer of cert-manager sign the workloads' certificates, asked by "
+    "CertificateRequests in that namespace.  [default: an authority of our own signs]",
+)
+@click.option(
+    "--cert-manager-ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The roots of that issuer; give old and new while they change.  [default: what its "
+    "answers say]",
+)
 @options.mesh
 @click.option(
     "--log-format",
@@ -104,6 +118,8 @@ def serve(
     webhook_address: str | None,
     webhook_service: str,
     state_folder: Path | None,
+    cert_manager: str | None,
+    cert_manager_ca: Path | None,
     log_format: str | None,
     log_level: str,
     **mesh: str,
@@ -130,6 +146,7 @@ def serve(
         monitoring_address=monitoring_address,
         webhooks=parse_webhooks(webhook_address, service=webhook_service),
         state_folder=state_folder,
+        cert_manager=parse_cert_manager(cert_manager, ca=cert_manager_ca),
         mesh=parse_mesh(**mesh),
         log=parse_log(log_format=chosen, log_level=log_level),
     )

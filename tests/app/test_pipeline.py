@@ -10,7 +10,7 @@ import structlog
 from smi_xds.app.pipeline import Intake, Pipeline
 from smi_xds.app.pulse import Pulse
 from smi_xds.identity.ca import Authority, create_key, create_root
-from smi_xds.identity.issuer import Issuer
+from smi_xds.identity.embedded import EmbeddedIssuer
 from smi_xds.mesh.model import MeshSettings
 from smi_xds.objects.kube import Namespace, Pod
 from smi_xds.objects.store import Applied, Deleted, Failed, Origin, Store, Synced
@@ -44,7 +44,7 @@ class Bench:
         key = create_key()
         root = create_root(key, trust_domain="cluster.local", now=START)
         authority = Authority(trust_domain="cluster.local", certificate=root, key=key)
-        self.issuer = Issuer(authority, clock=self.clock)
+        self.issuer = EmbeddedIssuer(authority, clock=self.clock)
         self.store = Store(["files"])
         self.pulse = Pulse()
         self.intake = Intake(self.store, self.pulse)
@@ -136,12 +136,15 @@ def test_a_round_without_news_publishes_the_same_objects(bench: Bench) -> None:
     assert bench.published[0]["shop/web"] is bench.published[1]["shop/web"]
 
 
-def test_a_renewed_leaf_is_published(bench: Bench) -> None:
+async def test_a_renewed_leaf_is_published(bench: Bench) -> None:
     """After two thirds of its life, a round brings a new certificate."""
     bench.intake.apply(FILES, [Applied(mk_pod()), Synced()])
     bench.pipeline.step(0)
     bench.clock.now += timedelta(hours=17)
-    bench.issuer.renew(bench.issuer.due(bench.clock.now))
+    async with asyncio.TaskGroup() as tasks:
+        renewing = tasks.create_task(bench.issuer.run(bench.pulse.ring))
+        await eventually_async(lambda: not bench.issuer.due())
+        renewing.cancel()
     bench.pipeline.step(0)
 
     before, after = bench.published
@@ -156,7 +159,7 @@ def test_identities_that_are_gone_are_forgotten(bench: Bench) -> None:
     bench.pipeline.step(0)
 
     assert bench.published[-1] == {}
-    assert bench.issuer.next_renewal() is None
+    assert bench.issuer._leaves == {}
 
 
 def test_an_identity_that_cannot_be_signed_stands_alone(bench: Bench) -> None:
