@@ -1,6 +1,7 @@
 """A Kubernetes API server as tests use it: kubectl, and shorthands for what they do often."""
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ class Kube:
         *arguments: str,
         stdin: str | None = None,
         kubeconfig: Path | None = None,
+        editor: str = "",
     ) -> str:
         """Return what kubectl printed; KubectlError where it failed."""
         command = [
@@ -51,10 +53,16 @@ class Kube:
             text=True,
             timeout=KUBECTL_SECONDS,
             check=False,
+            env={**os.environ, "KUBE_EDITOR": editor},
         )
         if done.returncode != 0:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+    def edit(self, kind: str, name: str, script: str, *, namespace: str = "default") -> str:
+        """Return what `kubectl edit` printed; the editor is `sed` with this script."""
+        arguments = ("edit", kind, name, f"--namespace={namespace}")
+        return self.kubectl(*arguments, editor=f"sed -i '{script}'")
 
     def get(self, *arguments: str) -> Any:
         """Return what `kubectl get … -o json` gives, parsed."""

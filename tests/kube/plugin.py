@@ -17,6 +17,7 @@ import pytest
 from tests.kube import binary
 from tests.kube.api import Kube
 from tests.kube.cluster import KubeCluster
+from tests.kube.installed import Installed, webhooks_installed
 
 KUBECONFIG = "SMI_XDS_TEST_KUBECONFIG"
 CRDS = Path(__file__).parents[2] / "deploy" / "crds"
@@ -68,6 +69,16 @@ def kube_without_crds(own_kube: KubeCluster) -> Iterator[KubeCluster]:
     yield own_kube
     own_kube.start_apiserver()
     own_kube.apply_crds(CRDS)
+
+
+@pytest.fixture(scope="session")
+def installed(kube_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Give another API server, with every version of every kind and our webhooks behind it."""
+    with (
+        KubeCluster(binary=kube_binary) as its,
+        webhooks_installed(its, tmp_path_factory.mktemp("webhooks")) as it,
+    ):
+        yield it
 
 
 @pytest.fixture

@@ -1,0 +1,235 @@
+"""An API server in which our webhooks are installed, and `smi-xds serve` behind them.
+
+The Service leads to this machine (ExternalName), by the name that the certificate is for; our
+rights are those of deploy/kubernetes/webhooks and reading, no more.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.generate import WEBHOOKS
+from smi_xds.config import DEFAULT_TRUST_DOMAIN
+from smi_xds.crds import Conversion, definitions
+from smi_xds.crds.definition import WEBHOOK_NAMESPACE, WEBHOOK_SERVICE
+from smi_xds.crds.webhooks import VALIDATION_NAME
+from smi_xds.demo.processes import tethered
+from smi_xds.identity.ca import Authority
+from smi_xds.identity.issuer import wall_clock
+from smi_xds.identity.state import load_or_create
+from smi_xds.objects.versions import SMI_KINDS
+from tests.kube.api import Kube, KubectlError
+from tests.kube.cluster import ADMIN_TOKEN, KubeCluster
+from tests.kube.test_conversion import COMMON, WRITTEN
+from tests.support.wait import eventually
+
+DEADLINE = 60.0
+NAMESPACE = "default"
+READ = (
+    "namespaces,serviceaccounts,services,pods,endpointslices.discovery.k8s.io,"
+    + ",".join(f"{it.plural}.{it.group}" for it in SMI_KINDS.values())
+)  # fmt: skip
+CLIENT = "{.items[*].spec.conversion.webhook.clientConfig.caBundle}"
+
+
+BAD: dict[str, Any] = {
+    "apiVersion": "access.smi-spec.io/v1alpha4",
+    "kind": "TrafficTarget",
+    "metadata": {"name": "bad", "namespace": NAMESPACE},
+    "spec": {
+        "destination": {"kind": "ServiceAccount", "name": "Not a name"},
+        "sources": [],
+        "rules": [],
+    },
+}
+DENIED = 'admission webhook "validate.smi-xds.io" denied the request: '
+
+
+class Installed:
+    """A cluster in which webhooks are installed, and the server behind them."""
+
+    def __init__(self, kube: KubeCluster, folder: Path, *, kubeconfig: Path) -> None:
+        self.kube = kube
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+        self._probes = count()
+        self._kubeconfig = kubeconfig
+
+    def start(self) -> None:
+        """Start the server, lead the API server to it, and wait until it is trusted."""
+        self._starts += 1
+        log = self._folder / f"serve-{self._starts}.log"
+        flags = [
+            *("serve", "--kubernetes", "--kubeconfig", str(self._kubeconfig)),
+            *("--xds-address", "127.0.0.1:0", "--monitoring-address", "127.0.0.1:0"),
+            *("--webhook-address", "127.0.0.1:0", "--log-format", "json"),
+            *("--state-folder", str(self._folder / "state")),
+        ]
+        main = "from smi_xds.cli.main import main; main()"
+        command = tethered(Path(sys.executable), "-c", main, *flags)
+        with log.open("wb") as written:
+            self._process = subprocess.Popen(command, stderr=written, start_new_session=True)
+        address = eventually(lambda: _served(log), deadline=DEADLINE, what=f"serving in {log}")
+        self.lead_to(int(address.rpartition(":")[2]))
+        eventually(self._answers, deadline=DEADLINE, retry_on=(KubectlError,))
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def forget_authority(self) -> None:
+        """Lose the state folder: the next start makes another root."""
+        shutil.rmtree(self._folder / "state")
+
+    def authority(self) -> Authority:
+        """That of the last start, whose root the API server trusts."""
+        return load_or_create(
+            self._folder / "state", trust_domain=DEFAULT_TRUST_DOMAIN, now=wall_clock()
+        )
+
+    def bundles(self) -> set[str]:
+        """The roots that the definitions trust."""
+        return set(self.kube.kubectl("get", "crd", "-o", f"jsonpath={CLIENT}").split())
+
+    def lead_to(self, port: int) -> None:
+        """Have the API server ask there."""
+        place = {"service": {"port": port}}
+        patch = json.dumps({"spec": {"conversion": {"webhook": {"clientConfig": place}}}})
+        for kind in SMI_KINDS.values():
+            if len(kind.versions) > 1:
+                name = f"{kind.plural}.{kind.group}"
+                self.kube.kubectl("patch", "crd", name, "--type=merge", "-p", patch)
+        patch = json.dumps(
+            [{"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": port}]
+        )
+        target = ("validatingwebhookconfiguration", VALIDATION_NAME)
+        self.kube.kubectl("patch", *target, "--type=json", "-p", patch)
+
+    def _answers(self) -> bool:
+        """Whether every kind is converted, and objects are judged."""
+        # New names each time: an API server whose cache lags refuses to patch what it just lost.
+        name = f"probe-{next(self._probes)}"
+        firsts = [it for it in documents(name, per_version=1) if _is_oldest(it)]
+        self.kube.kubectl("create", "-f", "-", stdin=as_list(firsts))
+        for kind in SMI_KINDS.values():
+            read(self.kube, kind.kind, kind.versions[-1])
+        try:
+            self.kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(BAD))
+        except KubectlError as refused:
+            return DENIED in str(refused)
+        return False
+
+
+def _is_oldest(document: Mapping[str, Any]) -> bool:
+    oldest = SMI_KINDS[document["kind"]].versions[0]
+    return str(document["apiVersion"]).endswith(f"/{oldest}")
+
+
+def _served(log: Path) -> str | None:
+    for line in log.read_text().splitlines():
+        if line.startswith("{") and (event := json.loads(line))["event"] == "serving":
+            address: str = event["webhook_address"]
+            return address
+    return None
+
+
+def documents(prefix: str, *, per_version: int) -> Iterator[dict[str, Any]]:
+    """Objects of each kind in each version: so many of each, of those that lose most."""
+    for (kind, version), bodies in WRITTEN.items():
+        for number, body in enumerate(bodies[:per_version]):
+            metadata = {"name": f"{prefix}-{version}-{number}", "namespace": NAMESPACE}
+            api_version = f"{SMI_KINDS[kind].group}/{version}"
+            yield {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+
+
+def call(kube: KubeCluster, method: str, path: str, body: object = None) -> Any:
+    """As `kubectl get --raw`, which takes longer to start than to read; and to write."""
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{kube.url}{path}", data=data, headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60, context=kube._tls) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise KubectlError(error.read().decode()) from error
+
+
+def read(kube: KubeCluster, kind: str, version: str) -> dict[str, dict[str, Any]]:
+    """All objects of a kind, as one version shows them, by name."""
+    its = SMI_KINDS[kind]
+    path = f"/apis/{its.group}/{version}/namespaces/{NAMESPACE}/{its.plural}"
+    return {it["metadata"]["name"]: it for it in call(kube, "GET", path)["items"]}
+
+
+def fields(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What the kind itself has."""
+    return {key: value for key, value in document.items() if key not in COMMON}
+
+
+def as_list(items: Iterable[Mapping[str, Any]]) -> str:
+    """For `kubectl … -f -`."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)})
+
+
+def mk_split(name: str, version: str = "v1alpha4", **spec: object) -> dict[str, Any]:
+    """A TrafficSplit of a service that nobody has."""
+    return {
+        "apiVersion": f"split.smi-spec.io/{version}",
+        "kind": "TrafficSplit",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"service": "web", "backends": [{"service": "v1", "weight": 1}], **spec},
+    }
+
+
+def refusal(kube: Kube, verb: str, document: Mapping[str, Any], *flags: str) -> str:
+    """What kubectl says of an object that is refused, or (with that flag) warned of."""
+    with pytest.raises(KubectlError) as refused:
+        kube.kubectl(verb, *flags, "-n", NAMESPACE, "-f", "-", stdin=json.dumps(document))
+    return str(refused.value)
+
+
+@contextmanager
+def webhooks_installed(kube: KubeCluster, folder: Path) -> Iterator[Installed]:
+    """Install them, and start the server behind them."""
+    installed = Installed(kube, folder, kubeconfig=install(kube, folder))
+    try:
+        installed.start()
+        yield installed
+    finally:
+        installed.kill()
+
+
+def install(kube: KubeCluster, folder: Path) -> Path:
+    """As an operator does, but for the Service, which has no pods to lead to.
+
+    Gives the kubeconfig of the account that may be trusted, and read; its server is to be started.
+    """
+    crds = folder / "crds.json"
+    crds.write_text(as_list(definitions(Conversion.WEBHOOK)))
+    kube.apply_crds(crds)
+    kube.make_namespace(WEBHOOK_NAMESPACE)
+    kube.apply(WEBHOOKS)
+    target = ("service", WEBHOOK_SERVICE, f"--namespace={WEBHOOK_NAMESPACE}")
+    kube.kubectl("delete", *target)
+    kube.kubectl(
+        "create", "service", "externalname", WEBHOOK_SERVICE, "--external-name=localhost", target[2]
+    )
+    kube.kubectl("create", "clusterrole", "read", "--verb=list,watch", f"--resource={READ}")
+    user = f"--serviceaccount={WEBHOOK_NAMESPACE}:smi-xds"
+    kube.kubectl("create", "clusterrolebinding", "read", "--clusterrole=read", user)
+    return kube.kubeconfig_for("smi-xds", namespace=WEBHOOK_NAMESPACE)
