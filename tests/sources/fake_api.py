@@ -2,18 +2,42 @@
 
 import asyncio
 import json
+import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from smi_xds.config import KubernetesConfig
+from smi_xds.sources import kube_watch
+from smi_xds.sources.kubernetes import KubernetesSource
+from tests.sources.recorder import Recorder, running
+from tests.support.wait import eventually_async
 
 CUT, END = b"cut", b"end"
+
+ACCOUNTS = "/api/v1/serviceaccounts"
+SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
+SPLITS = "/apis/split.smi-spec.io/v1alpha4/trafficsplits"
+VERSIONS_OF_SPLITS = [SPLITS.replace("v1alpha4", f"v1alpha{n}") for n in (4, 3, 2, 1)]
+
+
+def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of seconds are for people; here they are short."""
+    monkeypatch.setattr(kube_watch, "MISSING_PAUSE", 0.05)
+    monkeypatch.setattr(kube_watch, "FORBIDDEN_PAUSE", 0.05)
+    monkeypatch.setattr(kube_watch, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(kube_watch, "LONGEST_PAUSE", 0.1)
+
+
+def watching(config: KubernetesConfig) -> AbstractAsyncContextManager[Recorder]:
+    """Run a source until the end of the block."""
+    return running(KubernetesSource(config))
 
 
 @dataclass
@@ -76,14 +100,14 @@ class FakeApi:
         ]
 
     @asynccontextmanager
-    async def running(self, port: int = 0) -> AsyncIterator[None]:
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
         """Serve until the end of the block, on the same port as before."""
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.01)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
+            site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=tls)
             await site.start()
             self.port = runner.addresses[0][1]
             yield
@@ -91,6 +115,10 @@ class FakeApi:
             for path in self.watches:
                 self.send(path, CUT)
             await runner.cleanup()
+
+    async def watched(self, path: str) -> None:
+        """Wait until somebody watches."""
+        await eventually_async(lambda: self.watches.get(path))
 
     def config(
         self, folder: Path, *, token: str = "t", namespaces: tuple[str, ...] = ()

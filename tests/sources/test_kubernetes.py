@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
@@ -15,28 +14,24 @@ from smi_xds.sources import kube_watch
 from smi_xds.sources.kube_kinds import KINDS
 from smi_xds.sources.kubernetes import KubernetesSource
 from smi_xds.values import ServiceAccountRef
-from tests.sources.fake_api import CUT, END, FakeApi
-from tests.sources.recorder import Recorder, running
+from tests.sources.fake_api import (
+    ACCOUNTS,
+    CUT,
+    END,
+    SLICES,
+    SPLITS,
+    VERSIONS_OF_SPLITS,
+    FakeApi,
+    quicken,
+    watching,
+)
 from tests.support.wait import eventually_async
-
-ACCOUNTS = "/api/v1/serviceaccounts"
-SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
-SPLITS = "/apis/split.smi-spec.io/v1alpha4/trafficsplits"
-VERSIONS_OF_SPLITS = [SPLITS.replace("v1alpha4", f"v1alpha{n}") for n in (4, 3, 2, 1)]
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses of seconds are for people; here they are short."""
-    monkeypatch.setattr(kube_watch, "MISSING_PAUSE", 0.05)
-    monkeypatch.setattr(kube_watch, "FORBIDDEN_PAUSE", 0.05)
-    monkeypatch.setattr(kube_watch, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(kube_watch, "LONGEST_PAUSE", 0.1)
-
-
-def watching(config: KubernetesConfig) -> AbstractAsyncContextManager[Recorder]:
-    """Run a source until the end of the block."""
-    return running(KubernetesSource(config))
+    """Wait but a moment where people are waited for."""
+    quicken(monkeypatch)
 
 
 @pytest.fixture
@@ -48,10 +43,6 @@ async def api() -> AsyncIterator[FakeApi]:
         yield fake
 
 
-async def watched(fake: FakeApi, path: str) -> None:
-    await eventually_async(lambda: fake.watches.get(path))
-
-
 async def test_lists_and_watches(api: FakeApi, tmp_path: Path) -> None:
     """Everything is listed, then synced; each change follows."""
     async with watching(api.config(tmp_path)) as sink:
@@ -59,7 +50,7 @@ async def test_lists_and_watches(api: FakeApi, tmp_path: Path) -> None:
         assert sink.accounts == {"a"}
         assert {path for path, _ in api.requests} == {kind.path(namespace="") for kind in KINDS}
 
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         api.put(ACCOUNTS, "b")
         await eventually_async(lambda: sink.accounts == {"a", "b"})
         api.remove(ACCOUNTS, "a")
@@ -75,7 +66,7 @@ async def test_an_object_that_becomes_invalid(api: FakeApi, tmp_path: Path) -> N
     async with watching(api.config(tmp_path)) as sink:
         await eventually_async(sink.is_synced)
         (good,) = sink.objects.splits.values()
-        await watched(api, SPLITS)
+        await api.watched(SPLITS)
 
         api.put(SPLITS, "s", spec=spec | {"mirror": True})
         await eventually_async(lambda: sink.codes == [ProblemCode.UNKNOWN_FIELD])
@@ -123,7 +114,7 @@ async def test_a_list_that_expires_between_its_parts(api: FakeApi, tmp_path: Pat
 async def test_a_watch_that_ends(api: FakeApi, tmp_path: Path, how: bytes) -> None:
     """A watch that ends or is cut goes on from the last version seen, bookmarks included."""
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         metadata = {"resourceVersion": "70"}
         api.send(ACCOUNTS, {"type": "BOOKMARK", "object": {"metadata": metadata}})
         api.send(ACCOUNTS, how)
@@ -143,7 +134,7 @@ async def test_a_watch_that_ends(api: FakeApi, tmp_path: Path, how: bytes) -> No
 async def test_a_line_that_is_cut(api: FakeApi, tmp_path: Path) -> None:
     """Half a line counts for nothing, also when it ends there."""
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         api.send(ACCOUNTS, b'{"type": "DELETED", "object": {"metadata": {"name": "a"')
         api.send(ACCOUNTS, END)
         await eventually_async(lambda: len(api.asked(ACCOUNTS, watch=True)) == 2)
@@ -155,7 +146,7 @@ async def test_a_line_that_is_cut(api: FakeApi, tmp_path: Path) -> None:
 async def test_a_version_that_is_gone(api: FakeApi, tmp_path: Path, in_stream: bool) -> None:
     """After 410 all is listed again, and what was deleted meanwhile is found missing."""
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         del api.objects[ACCOUNTS]["a"]
         api.version, api.oldest = 100, 100
         status = {"kind": "Status", "code": 410}
@@ -172,7 +163,7 @@ async def test_a_version_that_is_gone(api: FakeApi, tmp_path: Path, in_stream: b
 async def test_lines_that_cannot_be_understood(api: FakeApi, tmp_path: Path) -> None:
     """All is listed again, and what was there stays meanwhile."""
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         api.refusals[ACCOUNTS] = 500
         api.send(ACCOUNTS, b"<html>\n")
         await eventually_async(lambda: sink.codes == [ProblemCode.SOURCE_UNAVAILABLE])
@@ -190,7 +181,7 @@ async def test_a_silent_connection(
     """A watch on which nothing comes, not even a bookmark, is given up, and all is listed."""
     monkeypatch.setattr(kube_watch, "SILENCE", 0.05)
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         del api.objects[ACCOUNTS]["a"]  # which no watch is told
         await eventually_async(lambda: sink.accounts == set())
         await eventually_async(lambda: len(api.asked(ACCOUNTS, watch=True)) > 2)
@@ -222,7 +213,7 @@ async def test_a_forbidden_kind_without_which_there_is_no_mesh(
     """It is waited for at the start: an empty mesh would empty the sidecars that run."""
     api.refusals[SLICES] = 403
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         await eventually_async(lambda: len(api.asked(SLICES, watch=False)) > 2)
         assert sink.codes == [ProblemCode.SOURCE_FORBIDDEN]
         assert not sink.is_synced()
@@ -235,7 +226,7 @@ async def test_a_forbidden_kind_without_which_there_is_no_mesh(
 async def test_a_right_that_is_taken_away(api: FakeApi, tmp_path: Path) -> None:
     """What was read stays, with a problem."""
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         api.refusals |= {ACCOUNTS: 403, f"{ACCOUNTS}?watch": 403}
         api.send(ACCOUNTS, END)
 
@@ -270,7 +261,7 @@ async def test_the_crds_of_another_mesh(api: FakeApi, tmp_path: Path) -> None:
     api.put(older, "s", spec={"service": "web", "backends": backends})
     async with watching(api.config(tmp_path)) as sink:
         await eventually_async(lambda: sink.objects.splits)
-        await watched(api, older)
+        await api.watched(older)
         api.put(older, "t", spec={"service": "db", "backends": backends})
         await eventually_async(lambda: len(sink.objects.splits) == 2)
         assert sink.codes == []
@@ -289,7 +280,7 @@ async def test_a_crd_that_is_removed(api: FakeApi, tmp_path: Path) -> None:
     """Without its CRD there is no object; but a single answer does not settle that."""
     api.put(SPLITS, "s", spec={"service": "web"})
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, SPLITS)
+        await api.watched(SPLITS)
         api.refusals |= dict.fromkeys([*VERSIONS_OF_SPLITS, f"{SPLITS}?watch"], 404)
         api.send(SPLITS, END)
 
@@ -363,21 +354,21 @@ async def test_a_kind_that_is_not_ready_for_long(
     """Patience has an end: then it is an outage like any other, and each time anew."""
     monkeypatch.setattr(kube_watch, "PATIENCE", 0.2)
     async with watching(api.config(tmp_path)) as sink:
-        await watched(api, SPLITS)
+        await api.watched(SPLITS)
         for _ in range(2):
             api.refusals[f"{SPLITS}?watch"] = 429
             api.send(SPLITS, END)
             await eventually_async(lambda: sink.codes == [ProblemCode.SOURCE_UNAVAILABLE])
             api.refusals.clear()
             await eventually_async(lambda: not sink.codes)
-            await watched(api, SPLITS)
+            await api.watched(SPLITS)
 
 
 async def test_credentials_that_expire(api: FakeApi, tmp_path: Path) -> None:
     """When they are refused the kubeconfig is read again: it may have new ones."""
     api.tokens = {"old"}
     async with watching(api.config(tmp_path, token="old")) as sink:
-        await watched(api, ACCOUNTS)
+        await api.watched(ACCOUNTS)
         api.tokens = {"new"}
         api.send(ACCOUNTS, END)
         await eventually_async(lambda: sink.codes == [ProblemCode.SOURCE_UNAVAILABLE])
