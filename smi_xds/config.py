@@ -18,6 +18,7 @@ from smi_xds.values import AccessMode, Mode, is_trust_domain
 
 DEFAULT_XDS_ADDRESS = "127.0.0.1:15010"  # Istio's port for xDS in plaintext, which operators know
 DEFAULT_MONITORING_ADDRESS = "127.0.0.1:15014"  # Istio's port for it, as well
+NO_XDS_ADDRESS = "off"  # in the place of an address
 DEFAULT_WEBHOOK_SERVICE = "smi-xds/smi-xds-webhooks"  # as in deploy/kubernetes
 DEFAULT_TRUST_DOMAIN = "cluster.local"  # what the meshes of this field default to
 
@@ -117,6 +118,18 @@ class CertManagerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class XdsTlsConfig:
+    """Where proxies ask over TLS and prove who they are, and by which names they know us."""
+
+    tokens: Address | None
+    """For pods, with tokens; None for nowhere."""
+    certificates: Address | None
+    """For others, with client certificates; None for nowhere."""
+    names: tuple[str, ...]
+    """DNS names and IP addresses for the server's certificate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """How events are written."""
 
@@ -130,7 +143,10 @@ class ServeConfig:
 
     files: tuple[Path, ...]
     kubernetes: KubernetesConfig | None
-    xds_address: Address
+    xds_address: Address | None
+    """In plaintext; None for nowhere."""
+    xds_tls: XdsTlsConfig | None = None
+    """None for nowhere."""
     monitoring_address: Address | None = None
     """Where metrics and health are served; None for nowhere."""
     webhooks: WebhookConfig | None = None
@@ -147,6 +163,8 @@ def parse_serve(
     files: Iterable[Path] = (),
     kubernetes: KubernetesConfig | None = None,
     xds_address: str = DEFAULT_XDS_ADDRESS,
+    allow_plaintext: bool = False,
+    xds_tls: XdsTlsConfig | None = None,
     monitoring_address: str | None = None,
     webhooks: WebhookConfig | None = None,
     state_folder: Path | None = None,
@@ -159,12 +177,22 @@ def parse_serve(
     folders = tuple(dict.fromkeys(files))
     if not folders and kubernetes is None:
         raise ConfigError("nothing to serve: give --files DIR or --kubernetes")
-    if cert_manager is not None and kubernetes is None:
-        raise ConfigError("--cert-manager is asked over the API server: add --kubernetes")
+    if xds_tls is not None and xds_tls.tokens is not None and kubernetes is None:
+        raise ConfigError(
+            "--xds-tls-address takes tokens of pods, which an API server has to judge: add "
+            "--kubernetes, or have clients prove themselves by certificates (--xds-mtls-address)"
+        )
+    plaintext = parse_xds_address(xds_address, allow_plaintext=allow_plaintext)
+    if plaintext is None and xds_tls is None:
+        raise ConfigError(
+            f"--xds-address {NO_XDS_ADDRESS} leaves no port for xDS: add --xds-tls-address or "
+            "--xds-mtls-address"
+        )
     return ServeConfig(
         files=folders,
         kubernetes=kubernetes,
-        xds_address=parse_xds_address(xds_address),
+        xds_address=plaintext,
+        xds_tls=xds_tls,
         monitoring_address=(
             None
             if monitoring_address is None
@@ -235,12 +263,9 @@ def parse_webhooks(
     """Read where webhooks are served, and by which Service; None where they are not wanted."""
     if address is None:
         return None
-    namespace, slash, name = service.partition("/")
-    if not (slash and _NAMESPACE.fullmatch(namespace) and _NAMESPACE.fullmatch(name)):
-        raise ConfigError(
-            f"--webhook-service {service!r} is not NAMESPACE/NAME of a Service, "
-            f"such as {DEFAULT_WEBHOOK_SERVICE}"
-        )
+    namespace, name = parse_service(
+        service, flag="--webhook-service", example=DEFAULT_WEBHOOK_SERVICE
+    )
     return WebhookConfig(
         address=parse_address(address, flag="--webhook-address"), namespace=namespace, service=name
     )
@@ -277,16 +302,27 @@ def parse_log(*, log_format: str = LogFormat.JSON, log_level: str = LogLevel.INF
     )
 
 
-def parse_xds_address(text: str) -> Address:
-    """Read where xDS is served; while it is plaintext that must be on loopback."""
+def parse_xds_address(text: str, *, allow_plaintext: bool = False) -> Address | None:
+    """Read where xDS is served in plaintext: on loopback, or wherever the user insists."""
+    if text == NO_XDS_ADDRESS:
+        return None
     address = parse_address(text, flag="--xds-address")
-    if not address.is_loopback:
+    if not (allow_plaintext or address.is_loopback):
         # Without TLS and tokens whoever reaches the port may ask for any identity and its key.
         raise ConfigError(
             f"--xds-address {text} is refused: without TLS, xDS is served on loopback only; "
-            f"use 127.0.0.1:{address.port} or [::1]:{address.port}"
+            f"use 127.0.0.1:{address.port} or [::1]:{address.port}, --xds-tls-address for pods "
+            "elsewhere, or --allow-plaintext-xds where only what you trust reaches the port"
         )
     return address
+
+
+def parse_service(text: str, *, flag: str, example: str) -> tuple[str, str]:
+    """Read `NAMESPACE/NAME` of a Service."""
+    namespace, slash, name = text.partition("/")
+    if not (slash and _NAMESPACE.fullmatch(namespace) and _NAMESPACE.fullmatch(name)):
+        raise ConfigError(f"{flag} {text!r} is not NAMESPACE/NAME of a Service, such as {example}")
+    return namespace, name
 
 
 def parse_address(text: str, *, flag: str) -> Address:

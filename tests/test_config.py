@@ -24,6 +24,7 @@ from smi_xds.config import (
     parse_webhooks,
     parse_xds_address,
 )
+from smi_xds.config_xds import parse_xds_tls
 from smi_xds.problems import ConfigError
 from smi_xds.values import AccessMode, Mode
 
@@ -134,7 +135,10 @@ def test_any_text_is_an_address_or_one_line(text: str) -> None:
 @pytest.mark.parametrize("text", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"])
 def test_xds_is_served_on_loopback(text: str) -> None:
     """Every loopback address will do."""
-    assert parse_xds_address(text).is_loopback
+    address = parse_xds_address(text)
+
+    assert address is not None
+    assert address.is_loopback
 
 
 @pytest.mark.parametrize(
@@ -151,8 +155,62 @@ def test_xds_in_plaintext_is_refused_elsewhere(text: str) -> None:
 
     assert str(caught.value) == (
         f"--xds-address {text} is refused: without TLS, xDS is served on loopback only; "
-        "use 127.0.0.1:15010 or [::1]:15010"
+        "use 127.0.0.1:15010 or [::1]:15010, --xds-tls-address for pods elsewhere, or "
+        "--allow-plaintext-xds where only what you trust reaches the port"
     )
+
+
+def test_plaintext_xds_is_allowed_elsewhere_to_who_insists() -> None:
+    """And where nobody wants it, there is none."""
+    assert parse_xds_address("0.0.0.0:1", allow_plaintext=True) == Address("0.0.0.0", 1)
+    assert parse_xds_address("off") is None
+
+
+def test_some_port_serves_xds() -> None:
+    """Without plaintext, TLS has to be there."""
+    with pytest.raises(ConfigError, match="leaves no port"):
+        parse_serve(files=[Path()], xds_address="off", environ={"HOME": "/h"})
+
+
+def test_tokens_need_someone_who_judges_them() -> None:
+    """That is the API server; certificates are judged by ourselves."""
+    tokens = parse_xds_tls(tokens="0.0.0.0:15012")
+    certificates = parse_xds_tls(certificates="0.0.0.0:15013")
+
+    with pytest.raises(ConfigError, match="add --kubernetes, or"):
+        parse_serve(files=[Path()], xds_tls=tokens, environ={"HOME": "/h"})
+
+    config = parse_serve(
+        files=[Path()], xds_address="off", xds_tls=certificates, environ={"HOME": "/h"}
+    )
+    assert config.xds_tls is certificates
+    assert config.xds_address is None
+
+
+def test_the_names_of_the_xds_server() -> None:
+    """Those of its Service, those of this machine, and more where they are given."""
+    config = parse_xds_tls(
+        tokens="[::]:15012", service="mesh/plane", names=["xds.example.org", "192.0.2.7"]
+    )
+
+    assert config is not None
+    assert (config.tokens, config.certificates) == (Address("::", 15012), None)
+    assert config.names[0] == "plane.mesh.svc"
+    assert {"localhost", "127.0.0.1", "xds.example.org", "192.0.2.7"} < set(config.names)
+
+
+@pytest.mark.parametrize("name", ["", "*.example.org", "a b", "A.example.org", "fe80::1%eth0"])
+def test_names_that_no_certificate_has(name: str) -> None:
+    """One line that names the flag."""
+    with pytest.raises(ConfigError, match="--xds-name"):
+        parse_xds_tls(tokens="127.0.0.1:1", names=[name])
+
+
+def test_no_tls_unless_an_address_is_given() -> None:
+    """Names alone serve nothing, and a bad Service is told all the same."""
+    assert parse_xds_tls(names=["xds.example.org"]) is None
+    with pytest.raises(ConfigError, match="--xds-service 'x' is not NAMESPACE/NAME"):
+        parse_xds_tls(service="x")
 
 
 @pytest.mark.parametrize("text", ["", "Cluster.local", "spiffe://cluster.local", "a/b", "a b"])

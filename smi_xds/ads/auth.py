@@ -93,6 +93,7 @@ class CertificateProof:
     """A certificate of an identity, which may be that of several workloads."""
 
     identity: SpiffeId
+    """Of a trust domain of ours."""
     serial: str
     """Of the certificate: whoever has it is one caller."""
     expires: float
@@ -117,7 +118,7 @@ class Authenticate(Protocol):
 class Known:
     """What the source says of a pod."""
 
-    identity: SpiffeId
+    account: ServiceAccountRef
     uid: str
     """Empty where it is not from an API server."""
 
@@ -152,7 +153,7 @@ def _judge_pod(proof: PodProof, known: Known | None) -> Refused | None:
     if known.uid != proof.uid:
         text = f"pod {proof.pod} is another one than this token is for"
         return denied(Reason.REPLACED_POD, text)
-    if known.identity.service_account != proof.account:
+    if known.account != proof.account:
         text = f"pod {proof.pod} does not run as {proof.account}"
         return denied(Reason.FOREIGN_NODE, text)
     return None
@@ -165,7 +166,7 @@ def _judge_certificate(proof: CertificateProof, node: str, directory: Directory)
         proxy = None
     known = directory.find(proxy) if proxy is not None else None
     # One answer for both: who may not be a node is not told whether there is one.
-    if known is None or known.identity != proof.identity:
+    if known is None or known.account != proof.identity.service_account:
         reason = Reason.UNKNOWN_NODE if known is None else Reason.FOREIGN_NODE
         return denied(reason, f"{proof.identity} has no workload {node!r}")
     if known.uid:

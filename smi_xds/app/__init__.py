@@ -6,13 +6,13 @@ demo; `serve` is the command: until a signal, with logs.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 
 from smi_xds.ads.cache import Cache
-from smi_xds.ads.server import listening
+from smi_xds.ads.server import opened
 from smi_xds.ads.standing import gauges
 from smi_xds.ads.status import Status
 from smi_xds.app.heaps import share_heaps
@@ -23,9 +23,11 @@ from smi_xds.app.pipeline import Intake, Pipeline, Round
 from smi_xds.app.pulse import Pulse
 from smi_xds.app.signals import run_until_signal
 from smi_xds.app.webhooks import serving_webhooks
+from smi_xds.app.xds_ports import CERTIFICATES, PLAINTEXT, TOKENS, xds_ports
 from smi_xds.config import Address, ServeConfig
 from smi_xds.debug.service import all_problems, debug_services
 from smi_xds.identity.ca import Authority
+from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.state import load_or_create
 from smi_xds.mesh.model import Mesh, MeshSettings
@@ -47,14 +49,18 @@ class Running:
     def __init__(
         self,
         *,
-        xds: Address,
+        xds: Mapping[str, Address],
         monitoring: Address | None,
         webhooks: Address | None,
         status: Status,
         pipeline: Pipeline,
     ) -> None:
-        self.xds_host = xds.host
-        self.xds_port = xds.port
+        self.xds = xds
+        """Where proxies ask: see the names in `xds_ports`."""
+        plain = xds.get(PLAINTEXT, Address("", 0))
+        self.xds_host = plain.host
+        """Where they ask in plaintext; empty where nobody wanted it."""
+        self.xds_port = plain.port
         self.monitoring = monitoring
         """Where metrics are; None where nobody wanted them."""
         self.webhooks = webhooks
@@ -112,12 +118,18 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     issuer = await opened_issuer(config, authority)
     pipeline = Pipeline(store, settings=mesh_settings(config), issuer=issuer, publish=cache.publish)
     warm_up()
-    host = config.xds_address.host
     debug = debug_services(
         cache, status, problems=lambda: pipeline.problems, mesh=lambda: pipeline.mesh
     )
     async with (
-        listening(cache, status, host=host, port=config.xds_address.port, services=debug) as port,
+        xds_ports(
+            *(config, CurrentAuthority.of(authority)),
+            store=store,
+            meters=status.meters,
+            services=debug,
+            client_roots=lambda: issuer.trust_bundle or authority.trust_bundle,
+        ) as ports,
+        opened(cache, status, tuple(ports.doors.values())) as bound,
         _monitoring(config.monitoring_address, cache, status, pipeline=pipeline) as monitoring,
         serving_webhooks(
             config, authority, settings=mesh_settings(config), mesh=lambda: pipeline.mesh
@@ -130,10 +142,9 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
         children.append(tasks.create_task(issuer.run(pulse.ring), name="issuer"))
         children.append(tasks.create_task(measure_lag(pipeline.meters.lag), name="loop-lag"))
         await pipeline.rounds.newer_than(0)
-        xds = Address(host, port)
         try:
             yield Running(
-                xds=xds,
+                xds=ports.bound(bound),
                 monitoring=monitoring,
                 webhooks=webhooks,
                 status=status,
@@ -187,16 +198,24 @@ async def _serve(config: ServeConfig) -> None:
     async with running(config) as server:
         log.info(
             "serving",
-            xds_address=f"{server.xds_host}:{server.xds_port}",
+            xds_address=_shown(server, PLAINTEXT),
+            xds_tls_address=_shown(server, TOKENS),
+            xds_mtls_address=_shown(server, CERTIFICATES),
             monitoring_address=server.monitoring and str(server.monitoring),
             webhook_address=server.webhooks and str(server.webhooks),
         )
-        log.warning(
-            "identities_unproven",
-            message="any process on this machine that reaches the xDS port may ask for any "
-            "identity, with its key",
-        )
+        if (plain := server.xds.get(PLAINTEXT)) is not None:
+            who = "any process on this machine" if plain.is_loopback else "anyone"
+            log.warning(
+                "identities_unproven",
+                message=f"{who} that reaches {plain} may ask for any identity, with its key",
+            )
         await asyncio.Event().wait()
+
+
+def _shown(server: Running, port: str) -> str | None:
+    address = server.xds.get(port)
+    return None if address is None else str(address)
 
 
 def mesh_settings(config: ServeConfig) -> MeshSettings:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from smi_xds.cli import options
+from smi_xds.cli.serve_options import xds_tls_options
 from smi_xds.config import (
     DEFAULT_MONITORING_ADDRESS,
     DEFAULT_WEBHOOK_SERVICE,
@@ -21,6 +22,7 @@ from smi_xds.config import (
     parse_serve,
     parse_webhooks,
 )
+from smi_xds.config_xds import parse_xds_tls
 
 
 def _kubernetes(command: options.Command) -> options.Command:
@@ -53,8 +55,9 @@ def _kubernetes(command: options.Command) -> options.Command:
     default=DEFAULT_XDS_ADDRESS,
     show_default=True,
     metavar="HOST:PORT",
-    help="Where sidecars ask; loopback only, port 0 for any free one.",
+    help="Where sidecars ask in plaintext; on loopback, port 0 for any free one, or off.",
 )
+@xds_tls_options
 @click.option(
     "--monitoring-address",
     default=DEFAULT_MONITORING_ADDRESS,
@@ -114,6 +117,11 @@ def serve(
     in_cluster: bool,
     namespaces: tuple[str, ...],
     xds_address: str,
+    allow_plaintext_xds: bool,
+    xds_tls_address: str | None,
+    xds_mtls_address: str | None,
+    xds_service: str,
+    xds_names: tuple[str, ...],
     monitoring_address: str,
     webhook_address: str | None,
     webhook_service: str,
@@ -127,8 +135,9 @@ def serve(
     """Serve sidecars, and follow every change of the objects.
 
     Objects come from folders (--files), from a Kubernetes API server (--kubernetes), or from
-    both. Sidecars ask on the xDS address; what they start with is written by
-    `smi-xds bootstrap`. SIGTERM and Ctrl-C end it.
+    both. Sidecars ask on an xDS address; what they start with is written by
+    `smi-xds bootstrap`. In plaintext they are believed who they say they are; over TLS they have
+    to prove it (--xds-tls-address, --xds-mtls-address). SIGTERM and Ctrl-C end it.
 
     \b
     Examples:
@@ -143,6 +152,13 @@ def serve(
         files=files,
         kubernetes=_api_server(kubernetes, kubeconfig, context, namespaces, in_cluster=in_cluster),
         xds_address=xds_address,
+        allow_plaintext=allow_plaintext_xds,
+        xds_tls=parse_xds_tls(
+            tokens=xds_tls_address,
+            certificates=xds_mtls_address,
+            service=xds_service,
+            names=xds_names,
+        ),
         monitoring_address=monitoring_address,
         webhooks=parse_webhooks(webhook_address, service=webhook_service),
         state_folder=state_folder,

@@ -141,6 +141,10 @@ class Store:
             self._picture = self._groups.picture(self._all_problems())
         return self._picture
 
+    def find(self, ref: ObjectRef) -> MeshObject | None:
+        """One object as it is at this moment, without a picture of all."""
+        return self._effective.get(ref)
+
     def _holding(self, origin: Origin) -> _Holding:
         holding = self._holdings.get(origin)
         if holding is None:

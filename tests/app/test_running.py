@@ -12,7 +12,7 @@ import pytest
 
 from smi_xds import app
 from smi_xds.ads.services import AGGREGATED
-from smi_xds.config import ServeConfig, parse_serve
+from smi_xds.config import Address, ServeConfig, parse_serve
 from smi_xds.objects.store import Origin, Sink, Synced
 from smi_xds.problems import IdentityError, ServeError, SourceError
 from smi_xds.xds.resources import LISTENER
@@ -117,7 +117,7 @@ async def test_nothing_is_served_before_every_source_has_said_all(
         return [*await opened(config), late]
 
     monkeypatch.setattr(app, "_opened", with_late)
-    address = replace(config.xds_address, port=unused_tcp_port)
+    address = Address("127.0.0.1", unused_tcp_port)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(_serve_for_ever(replace(config, xds_address=address)))
         async with sotw_call(unused_tcp_port) as stream:
@@ -169,7 +169,7 @@ async def test_what_hinders_the_start_is_an_error_of_its_own(
     with pytest.raises(SourceError, match="nowhere"):
         await start(replace(config, files=(tmp_path / "nowhere",)))
     async with app.running(config) as server:
-        taken = replace(config.xds_address, port=server.xds_port)
+        taken = Address("127.0.0.1", server.xds_port)
         with pytest.raises(ServeError, match=str(server.xds_port)):
             await start(replace(config, xds_address=taken))
     (config.state_folder / "ca.key").write_text("garbage")
