@@ -182,6 +182,8 @@ def parse_serve(
             "--xds-tls-address takes tokens of pods, which an API server has to judge: add "
             "--kubernetes, or have clients prove themselves by certificates (--xds-mtls-address)"
         )
+    if cert_manager is not None and kubernetes is None:
+        raise ConfigError("--cert-manager is asked over the API server: add --kubernetes")
     plaintext = parse_xds_address(xds_address, allow_plaintext=allow_plaintext)
     if plaintext is None and xds_tls is None:
         raise ConfigError(
