@@ -7,12 +7,15 @@ from pathlib import Path
 import click
 
 from smi_xds.cli import options
-from smi_xds.config import parse_mesh
+from smi_xds.config import parse_kubernetes, parse_mesh
 from smi_xds.problems import Problem
 
 
 @click.command()
-@options.files(required=True)
+@options.files(required=False)
+@click.option("--kubernetes", is_flag=True, help="Read the objects of an API server, once.")
+@options.api_server
+@options.namespaces
 @click.option(
     "--output",
     "-o",
@@ -22,23 +25,42 @@ from smi_xds.problems import Problem
     help="How problems are printed.",
 )
 @options.mesh
-def check(files: tuple[Path, ...], output: str, **mesh: str) -> int:
-    """List what is wrong with the objects in folders.
+def check(
+    files: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    namespaces: tuple[str, ...],
+    output: str,
+    **mesh: str,
+) -> int:
+    """List what is wrong with the objects in folders, or in a cluster.
 
     Each problem names its object, the field, its [Code], why it is a problem and how to mend it;
-    docs/problems.md has a section for each code. Nothing is started or asked: this is for a commit
-    hook, or for CI.
+    docs/problems.md has a section for each code. Nothing is started, and with --files nobody is
+    asked: this is for a commit hook, or for CI. With --kubernetes the API server is read once, by
+    your own rights; no smi-xds has to run there.
 
     \b
     Examples:
       smi-xds check --files my-objects
+      smi-xds check --kubernetes --context staging --namespace shop
       smi-xds check --files base --files overlay --output json | jq '.problems[].message'
 
-    Exit code: 0 without problems, 1 with some, 2 where the folders could not be read.
+    Exit code: 0 without problems, 1 with some, 2 where the folders or the API server
+    could not be read.
     """
-    from smi_xds.cli.offline import read_mesh
+    if bool(files) == kubernetes:
+        raise click.UsageError("Give either --files or --kubernetes.")
+    from smi_xds.cli import offline
 
-    problems = read_mesh(files, parse_mesh(**mesh)).problems
+    if kubernetes:
+        config = parse_kubernetes(kubeconfig=kubeconfig, context=context, namespaces=namespaces)
+        problems = offline.read_cluster_mesh(config, parse_mesh(**mesh)).problems
+    elif kubeconfig or context or namespaces:
+        raise click.UsageError("Add --kubernetes: folders are read as a whole.")
+    else:
+        problems = offline.read_mesh(files, parse_mesh(**mesh)).problems
     if output == "json":
         click.echo(json.dumps({"problems": [_to_json(problem) for problem in problems]}, indent=2))
     else:

@@ -1,7 +1,6 @@
 """`smi-xds explain`: may it call that, by what, or why not?"""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -56,12 +55,13 @@ ALLOWED, NOT_ALLOWED = 0, 1
     help="How the answer is printed.",
 )
 @asking.where
-def explain(files: tuple[Path, ...], server: str | None, output: str, **options: Any) -> int:
+def explain(where: asking.Where, output: str, **options: Any) -> int:
     """Say whether a call is allowed or denied, by what, or what came nearest and why it failed.
 
-    The question is put to folders of objects (--files) or to a running server (--server), which
-    judge by the same rules that they tell Envoy: paths are normalised first, expressions are
-    those of RE2, splits decide where it is sent and each destination whether it is taken.
+    The question is put to folders of objects (--files), to a running server (--server) or to one
+    in a cluster (--kubernetes), which judge by the same rules that they tell Envoy: paths are
+    normalised first, expressions are those of RE2, splits decide where it is sent and each
+    destination whether it is taken.
 
     Without --method, --path, --header, --tcp or --udp it is a GET of / where the port speaks HTTP,
     else a connection, else datagrams.
@@ -71,6 +71,7 @@ def explain(files: tuple[Path, ...], server: str | None, output: str, **options:
       smi-xds explain --from shop/frontend --to shop/cart:8080 --path /items --files my-objects
       smi-xds explain --from shop/frontend --to shop/cart:8080 -X POST -H x-user=alice
       smi-xds explain --from shop/frontend --to shop/db:5432 --tcp --server 127.0.0.1:15010
+      smi-xds explain --from shop/frontend --to shop/cart:8080 --kubernetes --context staging
       smi-xds explain --from outside --to shop/cart:8080 --output json | jq -r .verdict
 
     \b
@@ -89,17 +90,13 @@ def explain(files: tuple[Path, ...], server: str | None, output: str, **options:
 
     Exit code: 0 allowed, 1 not (denied, partly or nowhere), 2 where the question has no answer.
     """
-    address = asking.server_address(files, server)
     question = {name: options.pop(name) or "" for name in _QUESTION} | {
         "headers": list(options.pop("headers"))
     }
     _check(question)
-    if address is not None:
-        from smi_xds.debug import client
-
-        answer: asking.Json = client.explain(address, question)
-    else:
-        answer = _offline(files, question, options)
+    answer = (
+        _online(where.servers, question) if where.servers else _offline(where, question, options)
+    )
     click.echo(json.dumps(answer, indent=2) if output == "json" else to_text(answer))
     return ALLOWED if answer["verdict"] == "allowed" else NOT_ALLOWED
 
@@ -117,14 +114,19 @@ def _check(question: dict[str, Any]) -> None:
         question["kind"] = "http"
 
 
-def _offline(
-    files: tuple[Path, ...], question: dict[str, Any], mesh: dict[str, str]
-) -> asking.Json:
+def _online(servers: asking.Servers, question: dict[str, Any]) -> asking.Json:
+    from smi_xds.debug import client
+
+    with servers.one() as address:
+        return client.explain(address, question)
+
+
+def _offline(where: asking.Where, question: dict[str, Any], mesh: dict[str, str]) -> asking.Json:
     from smi_xds.mesh.explain import explain as explained
     from smi_xds.mesh.explain_parse import parse_question
     from smi_xds.mesh.plain import complete
 
     parsed = parse_question(**question)
-    answer = complete(explained(asking.mesh_of(files, mesh), parsed))
+    answer = complete(explained(where.mesh(mesh), parsed))
     assert isinstance(answer, dict)
     return answer

@@ -1,7 +1,6 @@
 """`smi-xds graph`: who may talk to whom."""
 
 import json
-from pathlib import Path
 from typing import Final
 
 import click
@@ -34,18 +33,17 @@ _FORMS: Final = {
     help="A tree, JSON, Graphviz or Mermaid.",
 )
 @asking.where
-def graph(
-    files: tuple[Path, ...], server: str | None, namespace: str, output: str, **mesh: str
-) -> int:
+def graph(where: asking.Where, namespace: str, output: str, **mesh: str) -> int:
     """Draw who may talk to whom: callers, the services that they may call, and how these split.
 
-    From folders of objects (--files) or from a running server (--server), by the rules that they
-    tell Envoy. `explain` answers for one call, and says why.
+    From folders of objects (--files), from a running server (--server) or from one in a cluster
+    (--kubernetes), by the rules that they tell Envoy. `explain` answers for one call, and says why.
 
     \b
     Examples:
       smi-xds graph --files my-objects
       smi-xds graph --server 127.0.0.1:15010 --namespace shop
+      smi-xds graph --kubernetes --context staging
       smi-xds graph --files my-objects --output dot | dot -Tsvg > mesh.svg
       smi-xds graph --files my-objects --output mermaid
 
@@ -58,21 +56,21 @@ def graph(
 
     Exit code: 0, or 2 where the folders could not be read or the server not be asked.
     """
-    address = asking.server_address(files, server)
-    if address is not None:
+    if where.servers is None:
+        found = _offline(where, namespace, mesh)
+    else:
         from smi_xds.debug import client
 
-        found: asking.Json = client.graph(address, namespace)
-    else:
-        found = _offline(files, namespace, mesh)
+        with where.servers.one() as address:
+            found = client.graph(address, namespace)
     click.echo(_FORMS[output](found))
     return 0
 
 
-def _offline(files: tuple[Path, ...], namespace: str, mesh: dict[str, str]) -> asking.Json:
+def _offline(where: asking.Where, namespace: str, mesh: dict[str, str]) -> asking.Json:
     from smi_xds.mesh import graph as graphs
     from smi_xds.mesh.plain import complete
 
-    found = complete(graphs.graph(asking.mesh_of(files, mesh), namespace=namespace))
+    found = complete(graphs.graph(where.mesh(mesh), namespace=namespace))
     assert isinstance(found, dict)
     return found

@@ -1,11 +1,13 @@
-"""What `check`, `translate` and `bootstrap` read: a mesh made of folders, without a server."""
+"""What `check`, `translate` and `bootstrap` read: a mesh without a server of ours."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from smi_xds.config import MeshConfig
+from smi_xds.config import KubernetesConfig, MeshConfig
 from smi_xds.mesh.build import MeshBuilder
 from smi_xds.mesh.model import Mesh, MeshSettings, Workload
+from smi_xds.objects.views import Objects
 from smi_xds.problems import SourceError
 from smi_xds.sources.files import read_folders
 from smi_xds.values import ProxyId
@@ -13,10 +15,21 @@ from smi_xds.values import ProxyId
 
 def read_mesh(folders: Sequence[Path], config: MeshConfig) -> Mesh:
     """Read the folders once, and understand them as `serve` would."""
+    return _understood(read_folders(folders), config)
+
+
+def read_cluster_mesh(cluster: KubernetesConfig, config: MeshConfig) -> Mesh:
+    """Read an API server once, and understand it as `serve` would."""
+    from smi_xds.sources.kube_once import read_cluster
+
+    return _understood(asyncio.run(read_cluster(cluster)), config)
+
+
+def _understood(objects: Objects, config: MeshConfig) -> Mesh:
     settings = MeshSettings(
         trust_domain=config.trust_domain, access=config.access_mode, mtls=config.mtls_mode
     )
-    return MeshBuilder(settings)(read_folders(folders))
+    return MeshBuilder(settings)(objects)
 
 
 def find_workload(mesh: Mesh, proxy: ProxyId) -> Workload:

@@ -58,6 +58,17 @@ def api_server(command: Command) -> Command:
     return kubeconfig(context(command))
 
 
+def namespaces(command: Command) -> Command:
+    """`--namespace NAME`, repeatable."""
+    return click.option(
+        "--namespace",
+        "namespaces",
+        multiple=True,
+        metavar="NAME",
+        help="Only this namespace; may be given several times.",
+    )(command)
+
+
 def mesh(command: Command) -> Command:
     """The options that decide how objects are understood; `config.parse_mesh` takes them."""
     for option in (

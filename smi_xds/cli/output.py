@@ -36,6 +36,19 @@ def readable(value: object) -> object:
             return value
 
 
+def whole(value: object) -> object:
+    """The same with whole numbers as such: in a google.protobuf.Struct all are doubles."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case Mapping():
+            return {key: whole(child) for key, child in value.items()}
+        case list():
+            return [whole(child) for child in value]
+        case _:
+            return value
+
+
 def to_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lines with aligned columns; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -2,14 +2,16 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import click
 
+from smi_xds.cli import asking
 from smi_xds.cli.output import to_table
-from smi_xds.config import DEFAULT_XDS_ADDRESS, parse_address
+from smi_xds.config import Address
+from smi_xds.problems import AskError
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -37,13 +39,7 @@ _COLUMNS: Final = {
 
 @click.command()
 @click.argument("proxy", required=False, metavar="[NAMESPACE/POD]")
-@click.option(
-    "--server",
-    default=DEFAULT_XDS_ADDRESS,
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where the server listens for xDS.",
-)
+@asking.servers
 @click.option(
     "--output",
     "-o",
@@ -52,11 +48,12 @@ _COLUMNS: Final = {
     show_default=True,
     help="json: all that the debug API says.",
 )
-def proxies(proxy: str | None, server: str, output: str) -> int:
+def proxies(servers: asking.Servers, proxy: str | None, output: str) -> int:
     """Show which proxies a running server has, and whether they took what they were sent.
 
     With the name of a proxy: what each of its streams was sent and acknowledged, what it refused
     and why, and the resources that it gets; with --output json in full, private keys aside.
+    With --kubernetes all replicas are asked: a proxy is connected to one of them.
 
     \b
     synced   everything that was sent was acknowledged
@@ -69,27 +66,64 @@ def proxies(proxy: str | None, server: str, output: str) -> int:
     Examples:
       smi-xds proxies
       smi-xds proxies shop/web --server 127.0.0.1:15010
+      smi-xds proxies --kubernetes --context staging
       smi-xds proxies shop/web --output json | jq '.resources[] | select(.type == "Cluster")'
 
     Exit code: 0 where all that was sent was acknowledged, 1 where something is stale or NACKED,
     2 where the server could not be asked or has no such proxy.
     """
-    from smi_xds.debug.client import get_proxy, list_proxies
-
-    address = parse_address(server, flag="--server")
-    if proxy is not None:
-        found = [get_proxy(address, proxy)]
-        shown: object = found[0]
-        text = _one(found[0], now=time.time())
-    else:
-        found = list_proxies(address)
-        shown = {"proxies": found}
-        text = _all(found, now=time.time())
+    with servers.every() as addresses:
+        found = merged(_all_of(addresses) if proxy is None else _known(addresses, proxy))
+    shown = {"proxies": found} if proxy is None else found[0]
+    now = time.time()
+    text = _all(found, now=now) if proxy is None else _one(found[0], now=now)
     if output == "json":
         click.echo(json.dumps(shown, indent=2))
     else:
         click.echo("\n".join(text))
     return 1 if any(each["state"] in _IN_TROUBLE for each in found) else 0
+
+
+def _all_of(addresses: Sequence[Address]) -> list[list[dict[str, Any]]]:
+    from smi_xds.debug import client
+
+    return [client.list_proxies(address) for address in addresses]
+
+
+def _known(addresses: Sequence[Address], proxy: str) -> list[list[dict[str, Any]]]:
+    """The answers of those who know it: one of them at least."""
+    from smi_xds.debug import client
+
+    found, refusals = [], []
+    for address in addresses:
+        try:
+            found.append([client.get_proxy(address, proxy)])
+        except AskError as error:
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
+    return found
+
+
+def merged(answers: Iterable[Sequence[Json]]) -> list[Json]:
+    """What several replicas say, as one: each proxy is connected to one of them, or to none."""
+    found: dict[str, Json] = {}
+    for proxy in (each for answer in answers for each in answer):
+        one = found.setdefault(proxy["node"], proxy)
+        if one is not proxy:
+            found[proxy["node"]] = _both(one, proxy)
+    return [found[node] for node in sorted(found)]
+
+
+def _both(one: Json, other: Json) -> Json:
+    connected = [each for each in (one, other) if each["streams"]] or [one]
+    worst = min((each["state"] for each in connected), key=_ORDER.index)
+    return {
+        **connected[0],
+        "state": worst,
+        "configured": one["configured"] or other["configured"],
+        "streams": [*one["streams"], *other["streams"]],
+    }
 
 
 # ------------------------------------------------------------------ all of them

@@ -1,22 +1,19 @@
 """`smi-xds translate`: what one proxy gets."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from smi_xds.cli import options
-from smi_xds.config import parse_mesh
+from smi_xds.cli import asking, options
 from smi_xds.values import ProxyId, Secret
 
 if TYPE_CHECKING:
-    from smi_xds.mesh.model import Workload
+    from smi_xds.mesh.model import Mesh, Workload
     from smi_xds.xds.secrets import Credentials
 
 
 @click.command()
-@options.files(required=True)
 @options.proxy
 @click.option(
     "--output",
@@ -26,43 +23,71 @@ if TYPE_CHECKING:
     show_default=True,
     help="static: one bootstrap with everything in it.",
 )
-@options.mesh
-def translate(files: tuple[Path, ...], proxy: ProxyId, output: str, **mesh: str) -> int:
+@asking.where
+def translate(where: asking.Where, proxy: ProxyId, output: str, **mesh: str) -> int:
     """Print what a proxy gets: clusters, endpoints, listeners, routes and secrets.
 
-    Certificates and keys are left out. With --output static it is one bootstrap that needs no
-    control plane, for reading, for `envoy --mode validate` and for bug reports; it can be run as
-    it is. Its certificates are made on the spot, by an authority that nobody else trusts.
+    Of folders of objects (--files), without certificates and keys; or what a running server
+    (--server, --kubernetes) has for it now, without keys.
+
+    With --output static it is one bootstrap that needs no control plane, for reading, for
+    `envoy --mode validate` and for bug reports; it can be run as it is. Its certificates are made
+    on the spot, by an authority that nobody else trusts.
 
     \b
     Examples:
       smi-xds translate --files my-objects --proxy shop/web
+      smi-xds translate --server 127.0.0.1:15010 --proxy shop/web
+      smi-xds translate --kubernetes --context staging --proxy shop/web
       smi-xds translate --files my-objects --proxy shop/web --output json | jq '.Cluster[].name'
       smi-xds translate --files my-objects --proxy shop/web --output static > static.yaml
       envoy --mode validate --config-path static.yaml
 
-    Exit code: 0, or 2 where the folders could not be read or have no such proxy.
+    Exit code: 0, or 2 where the folders could not be read, the server could not be asked, or there
+    is no such proxy.
     """
-    from smi_xds.cli.offline import find_workload, read_mesh
-    from smi_xds.cli.output import readable, to_yaml
-    from smi_xds.xds import bootstrap, dump
-    from smi_xds.xds.translate import Translator
-
-    understood = read_mesh(files, parse_mesh(**mesh))
-    workload = find_workload(understood, proxy)
-    if output == "static" and not workload.sidecar.listens:
-        raise click.UsageError(f"{proxy} is a gRPC process without an Envoy: leave out static.")
-    credentials = _throwaway(workload) if output == "static" else _left_out(workload)
-    resources = Translator()(understood, credentials=credentials)[str(proxy)]
-    if output == "static":
-        document: object = dump.to_json(bootstrap.static(workload, resources))
+    if where.servers is None:
+        document = _offline(where.mesh(mesh), proxy, output)
+    elif output == "static":
+        raise click.UsageError("--output static is made of folders: give --files.")
     else:
-        document = dump.set_json(resources)
+        document = _online(where.servers, proxy)
+    from smi_xds.cli.output import readable, to_yaml
+
     if output == "json":
         click.echo(json.dumps(readable(document), indent=2))
     else:
         click.echo(to_yaml(readable(document)), nl=False)
     return 0
+
+
+def _online(servers: asking.Servers, proxy: ProxyId) -> object:
+    from smi_xds.cli.output import whole
+    from smi_xds.debug import client
+    from smi_xds.xds.dump import ordered
+    from smi_xds.xds.resources import TYPES
+
+    with servers.one() as address:
+        found = client.get_proxy(address, str(proxy))
+    by_type: dict[str, list[object]] = {str(type_).rpartition(".")[2]: [] for type_ in TYPES}
+    for resource in sorted(found["resources"], key=lambda it: it["name"]):
+        by_type[resource["type"]].append(ordered(whole(resource["content"])))
+    return by_type
+
+
+def _offline(mesh: "Mesh", proxy: ProxyId, output: str) -> object:
+    from smi_xds.cli.offline import find_workload
+    from smi_xds.xds import bootstrap, dump
+    from smi_xds.xds.translate import Translator
+
+    workload = find_workload(mesh, proxy)
+    if output == "static" and not workload.sidecar.listens:
+        raise click.UsageError(f"{proxy} is a gRPC process without an Envoy: leave out static.")
+    credentials = _throwaway(workload) if output == "static" else _left_out(workload)
+    resources = Translator()(mesh, credentials=credentials)[str(proxy)]
+    if output == "static":
+        return dump.to_json(bootstrap.static(workload, resources))
+    return dump.set_json(resources)
 
 
 def _left_out(workload: "Workload") -> "Credentials":

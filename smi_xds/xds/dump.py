@@ -52,14 +52,14 @@ def _decode(url: str, body: bytes) -> dict[str, object]:
     decoded = json_format.MessageToDict(
         message, preserving_proto_field_name=True, descriptor_pool=pool
     )
-    return {key: _ordered(child) for key, child in _sorted(decoded)}
+    return {key: ordered(child) for key, child in _sorted(decoded)}
 
 
-def _ordered(value: object) -> object:
+def ordered(value: object) -> object:
     """Plain dicts in a fixed order, what a reader looks for first: maps have none of their own."""
     if isinstance(value, dict):
-        return {key: _ordered(child) for key, child in _sorted(value)}
-    return [_ordered(child) for child in value] if isinstance(value, list) else value
+        return {key: ordered(child) for key, child in _sorted(value)}
+    return [ordered(child) for child in value] if isinstance(value, list) else value
 
 
 def _sorted(value: Mapping[str, object]) -> list[tuple[str, object]]:

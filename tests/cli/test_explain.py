@@ -137,7 +137,10 @@ def test_json_has_every_field(capsys: pytest.CaptureFixture[str]) -> None:
         ((*ROUTE, "--to", "shop/crt:8080"), "no Service shop/crt; did you mean shop/cart?"),
         ((*CART, "--tcp", "-X", "GET"), "--method is of a request: leave out --tcp."),
         ((*CART, "--udp", "-H", "a=b"), "--header is of a request: leave out --udp."),
-        ((*CART, "--server", "127.0.0.1:1"), "Give --files or --server, not both."),
+        (
+            (*CART, "--server", "127.0.0.1:1"),
+            "--server or --kubernetes, not two of them.",
+        ),
         ((*CART, "-H", "nothing"), "the header 'nothing' is not NAME=VALUE"),
         ((*CART[2:], "--server", "x"), "--server 'x' is not HOST:PORT"),
     ],
