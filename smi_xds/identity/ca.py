@@ -101,7 +101,7 @@ class Authority:
     """Of all that is signed."""
     certificate: x509.Certificate
     """Of the key: a root, or an intermediate."""
-    key: SigningKey = field(repr=False)
+    key: SigningKey = field(repr=False, compare=False)
     intermediates: tuple[x509.Certificate, ...] = ()
     """What a leaf carries besides itself, from `certificate` up; empty where that is a root."""
     roots: tuple[x509.Certificate, ...] = ()

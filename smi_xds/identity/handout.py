@@ -7,11 +7,20 @@ folder, and are renewed by handing them out again.
 
 import os
 import tempfile
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from smi_xds.identity.ca import Leaf
-from smi_xds.identity.state import KEY_FILE, load_or_create
+from smi_xds.identity.ca import Authority, Leaf
+from smi_xds.identity.state import (
+    DOCUMENT,
+    LEGACY_KEY,
+    ConflictError,
+    FolderStore,
+    files_of,
+    read_state,
+)
 from smi_xds.problems import IdentityError
 from smi_xds.values import SpiffeId
 
@@ -24,13 +33,12 @@ def hand_out(identity: SpiffeId, *, state_folder: Path, folder: Path, now: datet
 
     The authority must be there: one made on the spot would be trusted by nobody.
     """
-    if not (state_folder / KEY_FILE).exists():
+    if not any((state_folder / name).exists() for name in (DOCUMENT, LEGACY_KEY)):
         raise IdentityError(
             f"{state_folder} has no certificate authority: give the --state-folder of "
             "`smi-xds serve`, which makes one when it starts"
         )
-    authority = load_or_create(state_folder, trust_domain=identity.trust_domain, now=now)
-    leaf = authority.issue(identity, now=now)
+    authority, leaf = _signed(identity, FolderStore(state_folder), now)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(folder / TRUST_BUNDLE, authority.trust_bundle, mode=0o644)
@@ -43,6 +51,23 @@ def hand_out(identity: SpiffeId, *, state_folder: Path, folder: Path, now: datet
             "choose another folder for --certificates"
         ) from error
     return leaf
+
+
+def _signed(identity: SpiffeId, store: FolderStore, now: datetime) -> tuple[Authority, Leaf]:
+    """Sign a leaf by the authority of now, in its trust domain.
+
+    First it is written down how long it lives: nobody will renew it, and a rotation waits for it.
+    """
+    while True:
+        stored = store.load()
+        state = read_state(stored, store, now=now, trust_domain=identity.trust_domain)
+        assert state is not None, "there is one"
+        authority = state.authority()
+        leaf = authority.issue(SpiffeId(authority.trust_domain, identity.path), now=now)
+        until = max(state.handed_out_until, leaf.not_after)
+        with suppress(ConflictError):  # by a server: it may have gone on to another signer
+            store.save(files_of(replace(state, handed_out_until=until)), over=stored)
+            return authority, leaf
 
 
 def _replace(file: Path, content: bytes, *, mode: int) -> None:

@@ -1,77 +1,241 @@
-"""The state folder: where the certificate authority outlives the process.
+"""Where the state of the authority is kept: a folder here, a Secret of Kubernetes elsewhere.
 
-`ca.key` and `ca.crt`, readable by their owner only, made at the first start and loaded at every
-later one. Whatever is wrong with them is one line; nothing that exists is ever overwritten.
+One document, replaced as a whole by whoever read it last (`version`), and beside it `ca.crt`, the
+roots for whoever wants to trust us. Folders and Secrets of former versions, with a root's `ca.key`
+and `ca.crt`, are read as well. Whatever is wrong is one line, and nothing is overwritten then.
 """
 
+import fcntl
+import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final, Protocol
 
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from smi_xds.identity import ca
+from smi_xds.identity.document import State, parse_state, write_state
+from smi_xds.identity.signer import Signer, create_signer
 from smi_xds.problems import IdentityError
 
-KEY_FILE = "ca.key"
-CERTIFICATE_FILE = "ca.crt"
+DOCUMENT: Final = "authority.json"
+BUNDLE: Final = "ca.crt"
+"""The roots, PEM; of a former version, the root of `LEGACY_KEY`."""
+LEGACY_KEY: Final = "ca.key"
+NAMES: Final = (DOCUMENT, BUNDLE, LEGACY_KEY)
+"""In the order in which they are written."""
 
-_CURE = "restore it from a backup, or move the state folder away, so that a new authority is made"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What is kept at a moment."""
+
+    files: Mapping[str, bytes]
+    """Those of `NAMES` that there are."""
+    version: str
+    """Another one as soon as anything is written; also where there is nothing."""
+
+
+class ConflictError(Exception):
+    """Somebody else wrote meanwhile: read again."""
+
+
+class StateStore(Protocol):
+    """Keeps the state for all who serve by it."""
+
+    def where(self, name: str = "", /) -> str:
+        """How errors call it, or one file of it."""
+
+    async def read(self) -> Stored:
+        """IdentityError where it cannot be read."""
+
+    async def write(self, files: Mapping[str, bytes], /, *, over: Stored) -> None:
+        """Put these in the place of all; ConflictError where it is not as it was read."""
+
+
+class FolderStore:
+    """A folder that its owner alone can write, with files that its owner alone can read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def where(self, name: str = "", /) -> str:
+        """A path."""
+        return str(self._folder / name) if name else str(self._folder)
+
+    async def read(self) -> Stored:
+        """Read it, in less time than a thread would take."""
+        return self.load()
+
+    async def write(self, files: Mapping[str, bytes], /, *, over: Stored) -> None:
+        """Write it in one piece."""
+        self.save(files, over=over)
+
+    def load(self) -> Stored:
+        """Everything there; the folder is made, where there is none."""
+        _make_folder(self._folder)
+        return self._load()
+
+    def save(self, files: Mapping[str, bytes], *, over: Stored) -> None:
+        """Replace the document, then what follows from it; at any crash the document counts."""
+        try:
+            with self._locked():
+                if self._load().version != over.version:
+                    raise ConflictError
+                for name in NAMES:
+                    if name in files:
+                        _replace(self._folder / name, files[name])
+                    else:
+                        (self._folder / name).unlink(missing_ok=True)
+                _sync_folder(self._folder)
+        except OSError as error:
+            raise IdentityError(
+                f"{self._folder} cannot be written: {error.strerror}: make it writable for the "
+                "user who serves, or choose another --state-folder"
+            ) from error
+
+    def _load(self) -> Stored:
+        found = {}
+        # In the opposite order of writing: roots without a document are never a race.
+        for name in reversed(NAMES):
+            # The roots are no secret.
+            content = _read(self._folder / name, forbidden=0 if name == BUNDLE else 0o077)
+            if content is not None:
+                found[name] = content
+        digest = hashlib.sha256(repr(sorted(found.items())).encode())
+        return Stored(files=found, version=digest.hexdigest())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """While a document is replaced; it ends with the process at the latest."""
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def load_or_create(folder: Path, *, trust_domain: str, now: datetime) -> ca.Authority:
-    """Load the authority of this folder, or make one there; IdentityError says what hinders it.
+    """The authority of this folder, made there if need be; IdentityError says what hinders it."""
+    store = FolderStore(folder)
+    while True:
+        stored = store.load()
+        state = read_state(stored, store, now=now, trust_domain=trust_domain)
+        if state is not None:
+            return state.authority()
+        state = new_state(stored, store, trust_domain=trust_domain, now=now)
+        # Who comes second takes what the first one made.
+        with suppress(ConflictError):
+            store.save(files_of(state), over=stored)
+            return state.authority(created=True)
 
-    Safe at any crash and for several processes at once: the key comes first, a certificate that
-    is missing is made anew from it, and who comes second takes what the first one made.
-    """
-    _make_folder(folder)
-    key_file, certificate_file = folder / KEY_FILE, folder / CERTIFICATE_FILE
-    # Read in the opposite order of writing: a certificate without a key is never a race.
-    certificate_pem = _read(certificate_file)
-    key_pem = _read(key_file, forbidden=0o077)
-    created = certificate_pem is None
-    if key_pem is None:
-        if certificate_pem is not None:
-            raise IdentityError(f"{key_file} is missing beside {CERTIFICATE_FILE}: {_CURE}")
-        key_pem = _publish(key_file, ca.encode_key(ca.create_key()).value)
-    try:
-        key = ca.parse_key(key_pem)
-    except ValueError as error:
-        raise IdentityError(f"{key_file} {error}: {_CURE}") from None
-    if certificate_pem is None:
+
+def files_of(state: State) -> Mapping[str, bytes]:
+    """What is kept of a state."""
+    return {DOCUMENT: write_state(state), BUNDLE: state.authority().trust_bundle}
+
+
+def read_state(
+    stored: Stored, store: StateStore, *, now: datetime, trust_domain: str = ""
+) -> State | None:
+    """What is kept there, None where nothing is yet; IdentityError where it cannot be used."""
+    if DOCUMENT in stored.files:
+        try:
+            state = parse_state(stored.files[DOCUMENT])
+        except ValueError as error:
+            raise IdentityError(f"{store.where(DOCUMENT)} {error}: {_cure(store)}") from None
+        name = DOCUMENT
+    elif LEGACY_KEY in stored.files and BUNDLE in stored.files:
+        state, name = _legacy(stored, store, now=now), BUNDLE
+    elif BUNDLE in stored.files:
+        raise IdentityError(f"{store.where(LEGACY_KEY)} is missing beside {BUNDLE}: {_cure(store)}")
+    else:
+        return None
+    if trust_domain:
+        check_trust_domain(state, store, trust_domain, name=name)
+    _check_time(state, store, name=name, now=now)
+    return state
+
+
+def new_state(stored: Stored, store: StateStore, *, trust_domain: str, now: datetime) -> State:
+    """The first state; of a key whose certificate was lost, by which its leaves stay trusted."""
+    signer = create_signer(trust_domain, now=now)
+    if LEGACY_KEY in stored.files:
+        key = _legacy_key(stored, store)
         root = ca.create_root(key, trust_domain=trust_domain, now=now)
-        certificate_pem = _publish(certificate_file, root.public_bytes(serialization.Encoding.PEM))
+        signer = Signer(trust_domain=trust_domain, certificates=(root,), key=key)
+    return state_of(signer, now=now)
+
+
+def state_of(signer: Signer, *, now: datetime) -> State:
+    """A signer that nobody knew before."""
+    return State(signer=signer, began=now, held_until=now, handed_out_until=now)
+
+
+def check_trust_domain(
+    state: State, store: StateStore, trust_domain: str, *, name: str = DOCUMENT
+) -> None:
+    """IdentityError where it has nothing to do with this trust domain.
+
+    What it was or will be is as good as what it is: a server's flag is changed before, during or
+    after a rotation, and until then a restart must not end in an error.
+    """
+    authority = state.authority()
+    if trust_domain not in {*authority.trust_domains, *state.former}:
+        found = authority.trust_domain
+        raise IdentityError(
+            f"{store.where(name)} is of trust domain {found!r}, not {trust_domain!r}: give "
+            f"--trust-domain {found}, another state, or change it by "
+            f"`smi-xds ca rotate --trust-domain {trust_domain}`"
+        )
+
+
+def _legacy(stored: Stored, store: StateStore, *, now: datetime) -> State:
+    key = _legacy_key(stored, store)
     try:
-        certificate, found_domain = ca.parse_root(certificate_pem, key=key)
+        certificate, trust_domain = ca.parse_root(stored.files[BUNDLE], key=key)
     except ValueError as error:
-        raise IdentityError(f"{certificate_file} {error}: {_CURE}") from None
-    authority = ca.Authority(
-        trust_domain=found_domain, certificate=certificate, key=key, created=created
-    )
-    _check(authority, certificate_file, trust_domain=trust_domain, now=now)
-    return authority
+        raise IdentityError(f"{store.where(BUNDLE)} {error}: {_cure(store)}") from None
+    signer = Signer(trust_domain=trust_domain, certificates=(certificate,), key=key)
+    return state_of(signer, now=now)
 
 
-def _check(authority: ca.Authority, file: Path, *, trust_domain: str, now: datetime) -> None:
-    if authority.trust_domain != trust_domain:
+def _legacy_key(stored: Stored, store: StateStore) -> EllipticCurvePrivateKey:
+    try:
+        return ca.parse_key(stored.files[LEGACY_KEY])
+    except ValueError as error:
+        raise IdentityError(f"{store.where(LEGACY_KEY)} {error}: {_cure(store)}") from None
+
+
+def _check_time(state: State, store: StateStore, *, name: str, now: datetime) -> None:
+    signer = state.active
+    if now < signer.not_before:
         raise IdentityError(
-            f"{file} is of trust domain {authority.trust_domain!r}, not {trust_domain!r}: "
-            f"give --trust-domain {authority.trust_domain} or another --state-folder"
+            f"{store.where(name)} is not valid before {signer.not_before:%Y-%m-%d %H:%M:%S} UTC: "
+            f"set the clock, which says {now:%Y-%m-%d %H:%M:%S}"
         )
-    not_before = authority.certificate.not_valid_before_utc
-    if now < not_before:
+    if now >= signer.not_after:
         raise IdentityError(
-            f"{file} is not valid before {not_before:%Y-%m-%d %H:%M:%S} UTC: set the clock, "
-            f"which says {now:%Y-%m-%d %H:%M:%S}"
+            f"{store.where(name)} expired at {signer.not_after:%Y-%m-%d %H:%M:%S} UTC: "
+            f"{_away(store)}"
         )
-    if now >= authority.not_after:
-        raise IdentityError(
-            f"{file} expired at {authority.not_after:%Y-%m-%d %H:%M:%S} UTC: "
-            "move the state folder away, so that a new authority is made"
-        )
+
+
+def _cure(store: StateStore) -> str:
+    return f"restore it from a backup, or {_away(store)}"
+
+
+def _away(store: StateStore) -> str:
+    if isinstance(store, FolderStore):
+        return "move the state folder away, so that a new authority is made"
+    return f"delete {store.where()}, so that a new authority is made"
 
 
 def _make_folder(folder: Path) -> None:
@@ -108,27 +272,18 @@ def _read(file: Path, *, forbidden: int = 0) -> bytes | None:
         ) from error
 
 
-def _publish(file: Path, content: bytes) -> bytes:
-    """Put a complete file in place; where another process was faster, its content counts."""
+def _replace(file: Path, content: bytes) -> None:
+    """A complete file in the place of the former one, for its owner only."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # 0600
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # 0600
-        try:
-            with os.fdopen(descriptor, "wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(descriptor)
-            os.link(temporary, file)  # as rename, except that it does not overwrite
-        finally:
-            Path(temporary).unlink()
-        _sync_folder(file.parent)
-    except FileExistsError:
-        return _read(file) or b""
-    except OSError as error:
-        raise IdentityError(
-            f"{file} cannot be written: {error.strerror}: make the folder writable for the user "
-            "who serves, or choose another --state-folder"
-        ) from error
-    return content
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The state folder: made once, loaded ever after; each mishap is one line that names the cure."""
 
+import json
 import os
 import stat
 import subprocess
@@ -14,7 +15,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from smi_xds.identity import ca
-from smi_xds.identity.state import load_or_create
+from smi_xds.identity.state import (
+    ConflictError,
+    FolderStore,
+    files_of,
+    load_or_create,
+    read_state,
+)
 from smi_xds.problems import IdentityError
 from smi_xds.values import ServiceAccountRef, SpiffeId
 from tests.support.identity import NOW, mk_authority
@@ -38,9 +45,20 @@ def refusal(folder: Path, *, trust_domain: str = TRUST_DOMAIN, age: timedelta = 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """A state folder of a former version: a root and its key, in a file each."""
+    authority, folder = mk_authority(), tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    (folder / "ca.key").touch(mode=0o600)
+    (folder / "ca.key").write_bytes(ca.encode_key(authority.key).value)
+    (folder / "ca.crt").write_bytes(authority.trust_bundle)
+    return folder
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
     """A state folder in which a server was started before."""
-    load(tmp_path / "state")
-    return tmp_path / "state"
+    load(tmp_path / "made")
+    return tmp_path / "made"
 
 
 @pytest.fixture
@@ -58,7 +76,7 @@ def nobody() -> Iterator[Path]:
             Path(name).chmod(0o755)
 
 
-def test_the_first_start_makes_folder_key_and_certificate_for_their_owner_only(
+def test_the_first_start_makes_folder_document_and_roots_for_their_owner_only(
     tmp_path: Path,
 ) -> None:
     """The folder is 0700, both files are 0600, and nothing else is left in it."""
@@ -68,7 +86,7 @@ def test_the_first_start_makes_folder_key_and_certificate_for_their_owner_only(
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert authority.created
-    assert modes == {"ca.key": 0o600, "ca.crt": 0o600}
+    assert modes == {"authority.json": 0o600, "ca.crt": 0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert (folder / "ca.crt").read_bytes() == authority.trust_bundle
 
@@ -81,12 +99,15 @@ def test_the_mode_of_the_key_does_not_depend_on_the_umask(tmp_path: Path) -> Non
     finally:
         os.umask(before)
 
-    assert stat.S_IMODE((tmp_path / "state" / "ca.key").stat().st_mode) == 0o600
+    document = tmp_path / "state" / "authority.json"
+    assert stat.S_IMODE(document.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
-def test_later_starts_load_the_same_authority(folder: Path) -> None:
+@pytest.mark.parametrize("kept", ["folder", "made"])
+def test_later_starts_load_the_same_authority(request: pytest.FixtureRequest, kept: str) -> None:
     """Certificates issued after a restart are trusted by who trusted those before it."""
+    folder: Path = request.getfixturevalue(kept)
     first, second = load(folder), load(folder)
 
     assert not first.created
@@ -120,7 +141,7 @@ def test_a_loaded_authority_signs_what_openssl_accepts(folder: Path, tmp_path: P
     assert result.stdout.endswith("leaf.pem: OK\n"), result.stderr
 
 
-def test_a_crash_between_key_and_certificate_is_mended_by_the_next_start(folder: Path) -> None:
+def test_a_lost_certificate_of_a_former_version_is_made_anew(folder: Path) -> None:
     """A key without a certificate gets a new one, by which its old leaves stay trusted."""
     before = load(folder)
     (folder / "ca.crt").unlink()
@@ -130,6 +151,7 @@ def test_a_crash_between_key_and_certificate_is_mended_by_the_next_start(folder:
     assert after.created
     assert ca.encode_key(after.key) == ca.encode_key(before.key)
     assert after.certificate.subject == before.certificate.subject
+    assert sorted(path.name for path in folder.iterdir()) == ["authority.json", "ca.crt"]
 
 
 def test_servers_that_start_at_the_same_time_agree(tmp_path: Path) -> None:
@@ -147,17 +169,18 @@ def test_servers_that_start_at_the_same_time_agree(tmp_path: Path) -> None:
             started = [pool.submit(start) for _ in range(racers)]
 
         assert len({future.result() for future in started}) == 1
-        assert sorted(path.name for path in folder.iterdir()) == ["ca.crt", "ca.key"]
+        assert sorted(path.name for path in folder.iterdir()) == ["authority.json", "ca.crt"]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
-def test_a_key_that_others_can_read_is_refused(folder: Path, mode: int) -> None:
+def test_a_key_that_others_can_read_is_refused(folder: Path, made: Path, mode: int) -> None:
     """It may be known already: the user decides, and is told how to close it."""
-    (folder / "ca.key").chmod(mode)
+    for file in (folder / "ca.key", made / "authority.json"):
+        file.chmod(mode)
 
-    message = refusal(folder)
+        message = refusal(file.parent)
 
-    assert f"ca.key can be read by others (mode {mode:04o}): chmod 600" in message
+        assert f"{file} can be read by others (mode {mode:04o}): chmod 600" in message
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
@@ -325,7 +348,8 @@ def test_a_root_of_another_trust_domain_is_refused(folder: Path) -> None:
 
     assert message == (
         f"{folder / 'ca.crt'} is of trust domain 'cluster.local', not 'example.org': "
-        "give --trust-domain cluster.local or another --state-folder"
+        "give --trust-domain cluster.local, another state, or change it by "
+        "`smi-xds ca rotate --trust-domain example.org`"
     )
 
 
@@ -362,8 +386,8 @@ def test_a_folder_that_cannot_be_written_is_refused(nobody: Path) -> None:
     message = refusal(nobody)
 
     assert message == (
-        f"{nobody / 'ca.key'} cannot be written: Permission denied: make the folder writable "
-        "for the user who serves, or choose another --state-folder"
+        f"{nobody} cannot be written: Permission denied: make it writable for the user who "
+        "serves, or choose another --state-folder"
     )
 
 
@@ -377,16 +401,95 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     message = refusal(tmp_path / "state")
 
-    assert "ca.key cannot be written: No space left on device" in message
+    assert f"{tmp_path / 'state'} cannot be written: No space left on device" in message
     assert list((tmp_path / "state").iterdir()) == []
 
 
-def test_the_key_on_disk_is_what_other_tools_read(folder: Path) -> None:
+def test_the_key_on_disk_is_what_other_tools_read(made: Path) -> None:
     """PEM in PKCS8, as operators expect to back it up."""
-    pem = (folder / "ca.key").read_bytes()
+    pem: bytes = json.loads((made / "authority.json").read_text())["signer"]["key"].encode()
 
     key = serialization.load_pem_private_key(pem, password=None)
 
     assert pem.startswith(b"-----BEGIN PRIVATE KEY-----\n")
-    assert ca.encode_key(load(folder).key).value == pem
-    assert key.public_key() == load(folder).certificate.public_key()
+    assert ca.encode_key(load(made).key).value == pem
+    assert key.public_key() == load(made).certificate.public_key()
+
+
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (b"", "is not a readable JSON object"),
+        (b"[]", "is not a readable JSON object"),
+        (b'{"version": 2}', "was written by another version of smi-xds: use that one"),
+        (b'{"version": 1}', "is not complete: fields are missing or have other values"),
+    ],
+)
+def test_a_damaged_document_is_refused(made: Path, damage: bytes, reason: str) -> None:
+    """It is named, and left as it is."""
+    file = made / "authority.json"
+    file.write_bytes(damage)
+
+    assert refusal(made) == (
+        f"{file} {reason}: restore it from a backup, or move the state folder away, so that a "
+        "new authority is made"
+    )
+    assert file.read_bytes() == damage
+
+
+@pytest.mark.parametrize(
+    "field, value, reason",
+    [
+        ("key", "", "is not complete: it does not say who signs"),
+        ("key", "garbage", "is not a readable private key in PEM"),
+        ("key", ca.encode_key(ca.create_key()).value.decode(), "does not belong to the key"),
+        ("certificates", "", "has no readable certificates in PEM"),
+        ("trustDomain", "UPPER", "does not name a trust domain"),
+        ("trustDomain", "example.org", "is of trust domain 'cluster.local', not 'example.org'"),
+    ],
+)
+def test_a_document_whose_parts_do_not_fit_is_refused(
+    made: Path, field: str, value: str, reason: str
+) -> None:
+    """Nothing is signed that others would refuse."""
+    file = made / "authority.json"
+    document = json.loads(file.read_text())
+    document["signer"][field] = value
+    file.write_text(json.dumps(document))
+
+    assert refusal(made).startswith(f"{file} {reason}: restore it")
+
+
+def test_times_without_a_zone_are_refused(made: Path) -> None:
+    """They could mean anything from one day to the next."""
+    file = made / "authority.json"
+    document = json.loads(file.read_text())
+    document["began"] = "2030-01-01T12:00:00"
+    file.write_text(json.dumps(document))
+
+    assert "it has a time without a zone" in refusal(made)
+
+
+def test_whoever_writes_over_what_he_did_not_read_is_refused(made: Path) -> None:
+    """Two processes that change the state take turns."""
+    store = FolderStore(made)
+    before = store.load()
+    store.save({**before.files, "authority.json": b"other"}, over=before)
+
+    with pytest.raises(ConflictError):
+        store.save(before.files, over=before)
+
+    assert store.load().files["authority.json"] == b"other"
+
+
+def test_the_key_of_a_former_version_goes_when_the_state_is_written(folder: Path) -> None:
+    """A root that is replaced leaves no key behind."""
+    store = FolderStore(folder)
+    stored = store.load()
+    state = read_state(stored, store, now=NOW)
+    assert state is not None
+
+    store.save(files_of(state), over=stored)
+
+    assert sorted(path.name for path in folder.iterdir()) == ["authority.json", "ca.crt"]
+    assert read_state(store.load(), store, now=NOW) == state
