@@ -70,7 +70,11 @@ def accept(
     try:
         _check_leaf(certificate, identity, key, now=now)
         chain = _chain(certificate, rest, roots, now=now)
-    except (*_UNREADABLE, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise IdentityError(
+            f"the certificate that came back is not a workload's: {error}"
+        ) from None
+    except _UNREADABLE as error:
         raise IdentityError(f"the certificate that came back {error}") from None
     not_after = min(it.not_valid_after_utc for it in chain)
     start = max(certificate.not_valid_before_utc, now.replace(microsecond=0))
