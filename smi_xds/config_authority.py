@@ -1,0 +1,98 @@
+"""Flags of the certificate authority: where its state is, whose it is, how long leaves live."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from smi_xds.problems import ConfigError
+
+DEFAULT_LEAF_LIFETIME: Final = "24h"  # how long a stolen key is of use
+
+# Shorter, and proxies would be told of new leaves more often than they answer.
+_SHORTEST: Final = timedelta(seconds=5)
+# Longer than this, a phase of a rotation takes longer than operators stay in one place.
+_LONGEST: Final = timedelta(days=90)
+
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True, slots=True)
+class SecretName:
+    """A Secret of Kubernetes."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroughtConfig:
+    """An authority that the operator brings, in files; they may be replaced at any time."""
+
+    chain: Path
+    """The signing certificate, and what leads from it to the root."""
+    key: Path
+    root: Path | None = None
+    """The root, where `chain` does not end with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityConfig:
+    """What there is to choose about who signs."""
+
+    secret: SecretName | None = None
+    """Keeps the state instead of the state folder."""
+    brought: BroughtConfig | None = None
+    """None where we make a root of our own."""
+    leaf_lifetime: timedelta = timedelta(hours=24)
+
+
+def parse_authority(
+    *,
+    state_secret: str | None = None,
+    ca_cert: Path | None = None,
+    ca_key: Path | None = None,
+    ca_root: Path | None = None,
+    leaf_lifetime: str = DEFAULT_LEAF_LIFETIME,
+) -> AuthorityConfig:
+    """Read them; ConfigError says which one to change."""
+    if (ca_cert is None) != (ca_key is None):
+        given, missing = ("--ca-cert", "--ca-key") if ca_cert else ("--ca-key", "--ca-cert")
+        raise ConfigError(f"{given} is of use together with {missing} only: add it")
+    if ca_root is not None and ca_cert is None:
+        raise ConfigError("--ca-root is of use with --ca-cert and --ca-key only: add them")
+    brought = None
+    if ca_cert is not None and ca_key is not None:
+        brought = BroughtConfig(chain=ca_cert, key=ca_key, root=ca_root)
+    return AuthorityConfig(
+        secret=None if state_secret is None else parse_secret(state_secret),
+        brought=brought,
+        leaf_lifetime=parse_lifetime(leaf_lifetime, flag="--leaf-lifetime"),
+    )
+
+
+def parse_secret(text: str) -> SecretName:
+    """Read NAMESPACE/NAME."""
+    namespace, slash, name = text.partition("/")
+    if not (slash and _NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
+        raise ConfigError(
+            f"--state-secret {text!r} is not NAMESPACE/NAME of a Secret, such as smi-xds/smi-xds-ca"
+        )
+    return SecretName(namespace, name)
+
+
+def parse_lifetime(text: str, *, flag: str) -> timedelta:
+    """Read a number with its unit."""
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    lifetime = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta(0)
+    if not _SHORTEST <= lifetime <= _LONGEST:
+        raise ConfigError(
+            f"{flag} {text!r} is no time from {_SHORTEST.seconds}s to {_LONGEST.days}d: "
+            "write a number with s, m, h or d"
+        )
+    return lifetime

@@ -1,0 +1,86 @@
+"""Flags of the authority: what fits together, and one line for what does not."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from smi_xds.config import KubernetesConfig, parse_serve
+from smi_xds.config_authority import (
+    AuthorityConfig,
+    BroughtConfig,
+    SecretName,
+    parse_authority,
+)
+from smi_xds.problems import ConfigError
+
+CERT, KEY, ROOT = Path("tls.crt"), Path("tls.key"), Path("ca.crt")
+
+
+def test_without_flags_we_make_a_root_of_our_own() -> None:
+    """Its state is in the folder, and leaves live for a day."""
+    config = parse_authority()
+
+    assert config == AuthorityConfig(secret=None, brought=None, leaf_lifetime=timedelta(days=1))
+
+
+def test_flags_are_read() -> None:
+    """A Secret, an intermediate in files, and shorter leaves."""
+    config = parse_authority(
+        state_secret="smi-xds/smi-xds-ca",
+        ca_cert=CERT,
+        ca_key=KEY,
+        ca_root=ROOT,
+        leaf_lifetime="90m",
+    )
+
+    assert config == AuthorityConfig(
+        secret=SecretName("smi-xds", "smi-xds-ca"),
+        brought=BroughtConfig(chain=CERT, key=KEY, root=ROOT),
+        leaf_lifetime=timedelta(minutes=90),
+    )
+    assert str(config.secret) == "smi-xds/smi-xds-ca"
+
+
+@pytest.mark.parametrize(
+    "cert, key, root, said",
+    [
+        (CERT, None, None, "--ca-cert is of use together with --ca-key only"),
+        (None, KEY, None, "--ca-key is of use together with --ca-cert only"),
+        (None, None, ROOT, "--ca-root is of use with --ca-cert and --ca-key only"),
+    ],
+)
+def test_files_that_lack_another_are_refused(
+    cert: Path | None, key: Path | None, root: Path | None, said: str
+) -> None:
+    """The flag that is missing is named."""
+    with pytest.raises(ConfigError, match=said):
+        parse_authority(ca_cert=cert, ca_key=key, ca_root=root)
+
+
+@pytest.mark.parametrize("text", ["", "smi-xds", "/smi-xds-ca", "smi-xds/", "A/b", "a/b/c"])
+def test_a_secret_is_a_namespace_and_a_name(text: str) -> None:
+    """Anything else is refused, with an example."""
+    with pytest.raises(ConfigError, match="is not NAMESPACE/NAME of a Secret, such as"):
+        parse_authority(state_secret=text)
+
+
+@pytest.mark.parametrize("text", ["", "24", "4s", "91d", "1.5h", "-1h", "1w", "9999999s", "1h30m"])
+def test_lifetimes_are_numbers_with_a_unit(text: str) -> None:
+    """From five seconds to ninety days."""
+    with pytest.raises(ConfigError, match="is no time from 5s to 90d: write a number with"):
+        parse_authority(leaf_lifetime=text)
+
+
+def test_a_secret_needs_an_api_server_and_no_folder() -> None:
+    """Two places for one state would be two authorities."""
+    secret = parse_authority(state_secret="smi-xds/smi-xds-ca")
+
+    with pytest.raises(ConfigError, match="--state-secret is kept by an API server"):
+        parse_serve(files=[Path("objects")], authority=secret)
+    with pytest.raises(ConfigError, match="--state-secret and --state-folder exclude each other"):
+        parse_serve(
+            kubernetes=KubernetesConfig(kubeconfig="config"),
+            authority=secret,
+            state_folder=Path("state"),
+        )
