@@ -89,6 +89,8 @@ class StreamStatus:
     types: dict[TypeUrl, TypeStatus] = field(default_factory=dict)
     behind_since: int = 0
     """The first round that it has not acknowledged; 0 where it has all."""
+    was_settled: bool = False
+    """Whether it ever had everything: else it also lacks what was there before it came."""
 
     def of(self, type_: TypeUrl) -> TypeStatus:
         """The status of a type, new where it is the first time."""
@@ -245,6 +247,7 @@ class Status:
                 each.converged_at = self.clock()
                 self.meters.convergence.observe(each.converged_at - each.since)
         stream.behind_since = 0
+        stream.was_settled = True
         self._behind -= 1
         if not self._behind:
             self._calm.set()

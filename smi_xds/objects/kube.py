@@ -84,6 +84,7 @@ class Service:
     annotations: Annotations = ()
     publish_not_ready: bool = False
     created: str = ""
+    uid: str = ""
 
     @property
     def ref(self) -> ObjectRef:

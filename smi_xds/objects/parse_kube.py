@@ -191,6 +191,7 @@ def service_from(wire: ServiceWire) -> Service:
         annotations=annotations_of(meta),
         publish_not_ready=bool(spec.publish_not_ready_addresses),
         created=meta.creation_timestamp or "",
+        uid=meta.uid or "",
     )
 
 
