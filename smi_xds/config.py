@@ -7,12 +7,13 @@ library that parsed them, opens a file or asks the network.
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
+from smi_xds.config_authority import AuthorityConfig
 from smi_xds.problems import ConfigError
 from smi_xds.values import AccessMode, Mode, is_trust_domain
 
@@ -130,6 +131,14 @@ class XdsTlsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseConfig:
+    """Which Lease says who of the replicas leads."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """How events are written."""
 
@@ -152,10 +161,22 @@ class ServeConfig:
     webhooks: WebhookConfig | None = None
     """None for nowhere."""
     state_folder: Path
+    """Where the authority's state is kept, unless `authority` says otherwise."""
+    authority: AuthorityConfig = field(default_factory=AuthorityConfig)
     cert_manager: CertManagerConfig | None = None
     """None where our own authority signs."""
+    lease: LeaseConfig | None = None
+    """None without an API server."""
+    write_back: bool = False
+    """Whether the leader writes conditions and events."""
     mesh: MeshConfig
     log: LogConfig
+
+    @property
+    def needs_leader(self) -> bool:
+        """Whether one of the replicas has something to do that the others have not."""
+        has_tokens = self.xds_tls is not None and self.xds_tls.tokens is not None
+        return self.write_back or self.authority.secret is not None or has_tokens
 
 
 def parse_serve(
@@ -168,7 +189,10 @@ def parse_serve(
     monitoring_address: str | None = None,
     webhooks: WebhookConfig | None = None,
     state_folder: Path | None = None,
+    authority: AuthorityConfig | None = None,
     cert_manager: CertManagerConfig | None = None,
+    lease: LeaseConfig | None = None,
+    write_back: bool = False,
     mesh: MeshConfig | None = None,
     log: LogConfig | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -184,6 +208,11 @@ def parse_serve(
         )
     if cert_manager is not None and kubernetes is None:
         raise ConfigError("--cert-manager is asked over the API server: add --kubernetes")
+    if authority is not None and authority.secret is not None:
+        if kubernetes is None:
+            raise ConfigError("--state-secret is kept by an API server: add --kubernetes")
+        if state_folder is not None:
+            raise ConfigError("--state-secret and --state-folder exclude each other: choose one")
     plaintext = parse_xds_address(xds_address, allow_plaintext=allow_plaintext)
     if plaintext is None and xds_tls is None:
         raise ConfigError(
@@ -202,7 +231,10 @@ def parse_serve(
         ),
         webhooks=webhooks,
         state_folder=state_folder or default_state_folder(environ),
+        authority=authority or AuthorityConfig(),
         cert_manager=cert_manager,
+        lease=lease,
+        write_back=write_back,
         mesh=mesh or MeshConfig(),
         log=log or LogConfig(),
     )

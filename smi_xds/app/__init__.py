@@ -17,12 +17,14 @@ from smi_xds.ads.standing import gauges
 from smi_xds.ads.status import Status
 from smi_xds.app.heaps import share_heaps
 from smi_xds.app.issuers import opened_issuer
+from smi_xds.app.leading import leading
 from smi_xds.app.logs import configure_logging
 from smi_xds.app.meters import measure_lag, problems_gauge
 from smi_xds.app.pipeline import Intake, Pipeline, Round
 from smi_xds.app.pulse import Pulse
 from smi_xds.app.signals import run_until_signal
 from smi_xds.app.webhooks import serving_webhooks
+from smi_xds.app.writeback import writing_back
 from smi_xds.app.xds_ports import CERTIFICATES, PLAINTEXT, TOKENS, xds_ports
 from smi_xds.config import Address, ServeConfig
 from smi_xds.debug.service import all_problems, debug_services
@@ -31,6 +33,7 @@ from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.state import load_or_create
 from smi_xds.mesh.model import Mesh, MeshSettings
+from smi_xds.metrics import Metric
 from smi_xds.objects.store import Source, Store
 from smi_xds.sources.files import FilesSource
 from smi_xds.xds.translate import warm_up
@@ -122,6 +125,8 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
         cache, status, problems=lambda: pipeline.problems, mesh=lambda: pipeline.mesh
     )
     async with (
+        leading(config) as leadership,
+        writing_back(config, leadership, cache=cache, status=status, pipeline=pipeline) as written,
         xds_ports(
             *(config, CurrentAuthority.of(authority)),
             store=store,
@@ -130,7 +135,9 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
             client_roots=lambda: issuer.trust_bundle or authority.trust_bundle,
         ) as ports,
         opened(cache, status, tuple(ports.doors.values())) as bound,
-        _monitoring(config.monitoring_address, cache, status, pipeline=pipeline) as monitoring,
+        _monitoring(
+            config.monitoring_address, cache, status, pipeline=pipeline, more=written
+        ) as monitoring,
         serving_webhooks(
             config, authority, settings=mesh_settings(config), mesh=lambda: pipeline.mesh
         ) as webhooks,
@@ -157,7 +164,12 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def _monitoring(
-    address: Address | None, cache: Cache, status: Status, *, pipeline: Pipeline
+    address: Address | None,
+    cache: Cache,
+    status: Status,
+    *,
+    pipeline: Pipeline,
+    more: tuple[Metric, ...],
 ) -> AsyncIterator[Address | None]:
     """Serve metrics and health, if anybody wants them."""
     if address is None:
@@ -171,6 +183,7 @@ async def _monitoring(
     metrics = (
         *(*status.meters.all(), *gauges(cache, status)),
         *(*pipeline.meters.all(), problems),
+        *more,
     )
     pages = monitoring_pages(metrics, is_ready=lambda: cache.is_ready)
     async with serving(pages, address, what="monitoring", flag="--monitoring-address") as port:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from smi_xds.cli import options
-from smi_xds.cli.serve_options import xds_tls_options
+from smi_xds.cli.serve_options import authority_options, write_back_options, xds_tls_options
 from smi_xds.config import (
     DEFAULT_MONITORING_ADDRESS,
     DEFAULT_WEBHOOK_SERVICE,
@@ -22,6 +22,8 @@ from smi_xds.config import (
     parse_serve,
     parse_webhooks,
 )
+from smi_xds.config_authority import parse_authority
+from smi_xds.config_writeback import parse_lease, parse_write_back
 from smi_xds.config_xds import parse_xds_tls
 
 
@@ -84,6 +86,7 @@ def _kubernetes(command: options.Command) -> options.Command:
     metavar="DIR",
     help="Where the certificate authority is kept.  [default: ~/.local/state/smi-xds]",
 )
+@authority_options
 @click.option(
     "--cert-manager",
     metavar="NAMESPACE/KIND/NAME",
@@ -97,6 +100,7 @@ def _kubernetes(command: options.Command) -> options.Command:
     help="The roots of that issuer; give old and new while they change.  [default: what its "
     "answers say]",
 )
+@write_back_options
 @options.mesh
 @click.option(
     "--log-format",
@@ -126,8 +130,15 @@ def serve(
     webhook_address: str | None,
     webhook_service: str,
     state_folder: Path | None,
+    state_secret: str | None,
+    ca_cert: Path | None,
+    ca_key: Path | None,
+    ca_root: Path | None,
+    leaf_lifetime: str,
     cert_manager: str | None,
     cert_manager_ca: Path | None,
+    lease: str | None,
+    write_back: bool | None,
     log_format: str | None,
     log_level: str,
     **mesh: str,
@@ -148,9 +159,10 @@ def serve(
     Exit code: 0 after a signal, 2 where it could not start.
     """
     chosen = log_format or (LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON)
+    api_server = _api_server(kubernetes, kubeconfig, context, namespaces, in_cluster=in_cluster)
     config = parse_serve(
         files=files,
-        kubernetes=_api_server(kubernetes, kubeconfig, context, namespaces, in_cluster=in_cluster),
+        kubernetes=api_server,
         xds_address=xds_address,
         allow_plaintext=allow_plaintext_xds,
         xds_tls=parse_xds_tls(
@@ -162,7 +174,16 @@ def serve(
         monitoring_address=monitoring_address,
         webhooks=parse_webhooks(webhook_address, service=webhook_service),
         state_folder=state_folder,
+        authority=parse_authority(
+            state_secret=state_secret,
+            ca_cert=ca_cert,
+            ca_key=ca_key,
+            ca_root=ca_root,
+            leaf_lifetime=leaf_lifetime,
+        ),
         cert_manager=parse_cert_manager(cert_manager, ca=cert_manager_ca),
+        lease=parse_lease(lease, api_server),
+        write_back=parse_write_back(api_server, wanted=write_back),
         mesh=parse_mesh(**mesh),
         log=parse_log(log_format=chosen, log_level=log_level),
     )

@@ -1,8 +1,12 @@
 """Options of `smi-xds serve`, in groups."""
 
+from pathlib import Path
+
 import click
 
 from smi_xds.cli.options import Command
+from smi_xds.config_authority import DEFAULT_LEAF_LIFETIME
+from smi_xds.config_writeback import DEFAULT_LEASE
 from smi_xds.config_xds import DEFAULT_XDS_SERVICE
 
 
@@ -41,6 +45,63 @@ def xds_tls_options(command: Command) -> Command:
             is_flag=True,
             help="Let --xds-address be other than loopback: whoever reaches it may then ask for "
             "any identity, with its key.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def authority_options(command: Command) -> Command:
+    """Who signs certificates; `config_authority.parse_authority` takes them."""
+    file = click.Path(path_type=Path)
+    for option in (
+        click.option(
+            "--leaf-lifetime",
+            default=DEFAULT_LEAF_LIFETIME,
+            show_default=True,
+            metavar="TIME",
+            help="How long the certificate of a workload lives, such as 12h; it is renewed at two "
+            "thirds. A rotation of the root takes twice as long.",
+        ),
+        click.option(
+            "--ca-root",
+            type=file,
+            metavar="FILE",
+            help="The root, where --ca-cert does not end with it.",
+        ),
+        click.option("--ca-key", type=file, metavar="FILE", help="The key of --ca-cert, PEM."),
+        click.option(
+            "--ca-cert",
+            type=file,
+            metavar="FILE",
+            help="Sign by this authority instead of one of our own: its certificate and those that "
+            "lead to the root, PEM. Replaced files are followed.",
+        ),
+        click.option(
+            "--state-secret",
+            metavar="NAMESPACE/NAME",
+            help="Keep the certificate authority in this Secret, which all replicas share, "
+            "instead of a folder; usually smi-xds/smi-xds-ca.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def write_back_options(command: Command) -> Command:
+    """Who writes to the API server, and whether."""
+    for option in (
+        click.option(
+            "--lease",
+            metavar="NAMESPACE/NAME",
+            help="The Lease that says which replica writes to the API server; give servers of "
+            f"different namespaces different ones.  [default: {DEFAULT_LEASE}]",
+        ),
+        click.option(
+            "--write-back/--no-write-back",
+            default=None,
+            help="Whether to write what became of objects into their status, and problems as "
+            "events.  [default: with --in-cluster]",
         ),
     ):
         command = option(command)
