@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smi_xds.cli import options
+from smi_xds.cli import bootstrap_tls, options
 from smi_xds.config import DEFAULT_XDS_ADDRESS, Address, parse_address, parse_mesh
 from smi_xds.values import ProxyId
 
 if TYPE_CHECKING:
     from smi_xds.mesh.model import Mesh, Workload
+    from smi_xds.xds.control_plane import Tls
 
 
 @click.command()
-@options.files(required=True)
-@options.proxy
+@options.files(required=False)
+@options.proxy_or_none
 @click.option(
     "--server",
     "-s",
-    default=DEFAULT_XDS_ADDRESS,
-    show_default=True,
+    show_default=f"{DEFAULT_XDS_ADDRESS}; {bootstrap_tls.DEFAULT_TLS_SERVER} with tokens; "
+    f"{bootstrap_tls.DEFAULT_MTLS_SERVER} with certificates",
     metavar="HOST:PORT",
     help="Where `smi-xds serve` listens.",
 )
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     type=click.Choice(["json", "yaml"]),
-    default="json",
-    show_default=True,
+    show_default="json, for pods yaml",
     help="Envoy tells them apart by the file's name; gRPC reads JSON alone.",
 )
 @click.option(
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     "--certificates",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="With --grpc: where the process reads tls.crt, tls.key and ca.crt.",
+    help="Where tls.crt, tls.key and ca.crt are. Envoy proves itself to the server by them; with "
+    "--grpc they are for other workloads.",
 )
 @click.option(
     "--state-folder",
@@ -53,16 +54,22 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="With --certificates: write new ones, signed by the authority of `smi-xds serve`.",
 )
+@bootstrap_tls.tls_options
 @options.mesh
 def bootstrap(
     files: tuple[Path, ...],
-    proxy: ProxyId,
-    server: str,
-    output: str,
+    proxy: ProxyId | None,
+    server: str | None,
+    output: str | None,
     protocol: str | None,
     grpc: bool,
     certificates: Path | None,
     state_folder: Path | None,
+    for_pods: bool,
+    token: str | None,
+    root: str | None,
+    secrets: Path | None,
+    server_name: str | None,
     **mesh: str,
 ) -> int:
     """Print what the Envoy of a proxy starts with.
@@ -75,18 +82,42 @@ def bootstrap(
     --certificates: they last a day. Run it again, with --state-folder, for new ones; the process
     notices by itself.
 
+    Over TLS a sidecar proves who it is. In a pod, by its token: --for-pods prints a ConfigMap for
+    all pods of a namespace (docs/sidecar.md). On a VM or a laptop, by --certificates, which last a
+    day as well and are renewed in the same way.
+
     \b
     Examples:
       smi-xds bootstrap --files my-objects --proxy shop/web > web.json
       envoy --config-path web.json --concurrency 1 --drain-time-s 10
+      smi-xds bootstrap --for-pods | kubectl apply --namespace shop -f -
+      smi-xds bootstrap --files my-objects --proxy shop/vm --server xds.example.org:15013 \\
+        --certificates ./vm --state-folder ~/.local/state/smi-xds > vm.json
       smi-xds bootstrap --files my-objects --proxy shop/job --grpc \\
         --certificates ./job --state-folder ~/.local/state/smi-xds > job.json
       GRPC_XDS_BOOTSTRAP=job.json ./job
 
     Exit code: 0, or 2 where the folders could not be read or have no such proxy.
     """
-    address = parse_address(server, flag="--server")
+    if for_pods:
+        _check_for_pods(files, proxy, certificates, secrets, grpc=grpc)
+        address = parse_address(server or bootstrap_tls.DEFAULT_TLS_SERVER, flag="--server")
+        document = bootstrap_tls.config_map(
+            address,
+            name=server_name,
+            token=token or bootstrap_tls.POD_TOKEN,
+            root=root or bootstrap_tls.POD_ROOT,
+            protocol=protocol or "delta",
+        )
+        _print(document, output=output or "yaml")
+        return 0
+    if not files or proxy is None:
+        raise click.UsageError("Give --files and --proxy, or --for-pods.")
+    address = parse_address(
+        server or _usual_server(token, certificates, grpc=grpc), flag="--server"
+    )
     _check_flags(output, protocol, certificates, state_folder, grpc=grpc)
+    _check_token(token, root, secrets, certificates, grpc=grpc)
     from smi_xds.cli.offline import find_workload, read_mesh
 
     understood = read_mesh(files, parse_mesh(**mesh))
@@ -94,15 +125,89 @@ def bootstrap(
     if grpc is workload.sidecar.listens:
         hint = "leave out --grpc" if grpc else "add --grpc"
         raise click.UsageError(f"{proxy} says smi-xds.io/sidecar: {workload.sidecar}; {hint}.")
+    if state_folder is not None and certificates is not None:
+        bootstrap_tls.sign(
+            workload.identity,
+            folder=certificates.absolute(),
+            state_folder=state_folder,
+            tell=lambda line: click.echo(line, err=True),
+        )
     if grpc:
-        _print_grpc(workload, address, certificates, state_folder)
-    else:
-        _print_envoy(understood, workload, address, output=output, protocol=protocol or "delta")
+        _print_grpc(workload, address, certificates)
+        return 0
+    tls = None
+    if token is not None and secrets is not None:
+        tls = bootstrap_tls.token_tls(
+            address,
+            name=server_name,
+            token=str(Path(token).absolute()),
+            root=str(Path(root or bootstrap_tls.POD_ROOT).absolute()),
+            secrets=str(secrets.absolute()),
+        )
+    elif certificates is not None:
+        folder = certificates.absolute()
+        tls = bootstrap_tls.certificate_tls(address, name=server_name, folder=folder)
+    if tls is not None:
+        bootstrap_tls.write_secret_documents(tls)
+    _print_envoy(
+        *(understood, workload, address),
+        tls=tls,
+        output=output or "json",
+        protocol=protocol or "delta",
+    )
     return 0
 
 
+def _usual_server(token: str | None, certificates: Path | None, *, grpc: bool) -> str:
+    if token is not None:
+        return bootstrap_tls.DEFAULT_TLS_SERVER
+    if certificates is not None and not grpc:
+        return bootstrap_tls.DEFAULT_MTLS_SERVER
+    return DEFAULT_XDS_ADDRESS
+
+
+def _check_for_pods(
+    files: tuple[Path, ...],
+    proxy: ProxyId | None,
+    certificates: Path | None,
+    secrets: Path | None,
+    *,
+    grpc: bool,
+) -> None:
+    given = {
+        "--files": files,
+        "--proxy": proxy,
+        "--certificates": certificates,
+        "--secrets": secrets,
+        "--grpc": grpc,
+    }
+    for flag, value in given.items():
+        if value:
+            raise click.UsageError(f"--for-pods is for any pod, by its token: leave out {flag}.")
+
+
+def _check_token(
+    token: str | None,
+    root: str | None,
+    secrets: Path | None,
+    certificates: Path | None,
+    *,
+    grpc: bool,
+) -> None:
+    if token is None:
+        if root is not None or secrets is not None:
+            flag = "--root" if root is not None else "--secrets"
+            raise click.UsageError(f"{flag} goes with --token: add it, or leave out {flag}.")
+        return
+    if grpc or certificates is not None:
+        flag = "--grpc" if grpc else "--certificates"
+        raise click.UsageError(f"--token is a sidecar's proof by itself: leave out {flag}.")
+    if secrets is None:
+        raise click.UsageError("--token needs --secrets DIR, where Envoy is told to follow it.")
+
+
 def _check_flags(
-    output: str,
+    output: str | None,
     protocol: str | None,
     certificates: Path | None,
     state_folder: Path | None,
@@ -113,19 +218,19 @@ def _check_flags(
         raise click.UsageError("gRPC reads JSON alone: leave out --output yaml.")
     if grpc and protocol is not None:
         raise click.UsageError("gRPC speaks state of the world alone: leave out --protocol.")
-    if certificates is not None and not grpc:
-        raise click.UsageError(
-            "Sidecars get their certificates from the server: leave out --certificates, or add "
-            "--grpc."
-        )
     if state_folder is not None and certificates is None:
         raise click.UsageError("--state-folder signs what --certificates names: add it.")
 
 
 def _print_envoy(
-    mesh: "Mesh", workload: "Workload", server: Address, *, output: str, protocol: str
+    mesh: "Mesh",
+    workload: "Workload",
+    server: Address,
+    *,
+    tls: "Tls | None",
+    output: str,
+    protocol: str,
 ) -> None:
-    from smi_xds.cli.output import readable, to_yaml
     from smi_xds.xds import bootstrap as made
     from smi_xds.xds import dump
 
@@ -133,22 +238,25 @@ def _print_envoy(
         workload,
         server_host=server.host,
         server_port=server.port,
+        tls=tls,
         protocol=made.Protocol(protocol),
     )
-    document = dump.to_json(message)
     for line in _how_to_call(mesh, workload):
         click.echo(f"# {line}", err=output == "json")
+    _print(dump.to_json(message), output=output)
+
+
+def _print(document: dict[str, object], *, output: str) -> None:
+    from smi_xds.cli.output import readable, to_yaml
+
     if output == "json":
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo(to_yaml(readable(document)), nl=False)
 
 
-def _print_grpc(
-    workload: "Workload", server: Address, certificates: Path | None, state_folder: Path | None
-) -> None:
-    from smi_xds.identity.handout import CERTIFICATE_CHAIN, PRIVATE_KEY, TRUST_BUNDLE, hand_out
-    from smi_xds.identity.issuer import wall_clock
+def _print_grpc(workload: "Workload", server: Address, certificates: Path | None) -> None:
+    from smi_xds.identity.handout import CERTIFICATE_CHAIN, PRIVATE_KEY, TRUST_BUNDLE
     from smi_xds.xds.grpc_bootstrap import CertificateFiles, grpc_bootstrap
 
     files = None
@@ -159,12 +267,6 @@ def _print_grpc(
             private_key=str(folder / PRIVATE_KEY),
             trust_bundle=str(folder / TRUST_BUNDLE),
         )
-        if state_folder is not None:
-            leaf = hand_out(
-                workload.identity, state_folder=state_folder, folder=folder, now=wall_clock()
-            )
-            end = f"{leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
-            click.echo(f"# The certificate of {workload.identity} ends at {end}", err=True)
     document = grpc_bootstrap(workload, server=str(server), certificates=files)
     click.echo(json.dumps(document, indent=2))
 

@@ -39,11 +39,20 @@ def files(*, required: bool) -> Decorator:
 
 def proxy(command: Command) -> Command:
     """`--proxy NAMESPACE/POD`."""
+    return _proxy_option(command, required=True)
+
+
+def proxy_or_none(command: Command) -> Command:
+    """The same, where there may be none."""
+    return _proxy_option(command, required=False)
+
+
+def _proxy_option(command: Command, *, required: bool) -> Command:
     return click.option(
         "--proxy",
         "-p",
         type=_proxy,
-        required=True,
+        required=required,
         metavar="NAMESPACE/POD",
         help="The proxy, named by its pod.",
     )(command)

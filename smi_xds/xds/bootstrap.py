@@ -24,17 +24,12 @@ from envoy_data_plane.envoy.config.core.v3 import (
     ConfigSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
-    Http2ProtocolOptions,
-    KeepaliveSettings,
     Node,
     RetryPolicy,
     TransportSocket,
 )
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
-    Endpoint,
-    LbEndpoint,
-    LocalityLbEndpoints,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
@@ -47,15 +42,12 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     UpstreamTlsContext,
 )
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret as TlsSecret
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
-    HttpProtocolOptions,
-    HttpProtocolOptionsExplicitHttpConfig,
-)
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
 from smi_xds.mesh.model import Sidecar, Workload
 from smi_xds.xds import names
 from smi_xds.xds.common import NEVER, socket
+from smi_xds.xds.control_plane import XDS_CLUSTER, ControlPlane, Tls, xds_cluster
 from smi_xds.xds.encode import pack, type_url
 from smi_xds.xds.fields import Message
 from smi_xds.xds.resources import (
@@ -71,8 +63,6 @@ from smi_xds.xds.resources import (
 # Users' expressions are held to `mesh.matches.MAX_PROGRAM_SIZE`; Envoy's own limit of 100 would
 # refuse the whole route configuration for one of them.
 _RE2_LIMIT = 1_000_000
-
-_XDS_CLUSTER = "xds"
 
 # Pauses between tries to reach a control plane, doubled up to the longest, each drawn from 0 to
 # that. Envoy's own maximum is 30 s: so long a restarted control plane would wait for its sidecars.
@@ -101,9 +91,23 @@ def sidecar(
     *,
     server_host: str,
     server_port: int,
+    tls: Tls | None = None,
     protocol: Protocol = Protocol.DELTA,
 ) -> Bootstrap:
     """A bootstrap that asks a control plane for everything else, on one aggregated stream."""
+    plane = ControlPlane(host=server_host, port=server_port, tls=tls)
+    return _asking(plane, protocol, node=_node(workload), admin=_admin(workload))
+
+
+def for_pods(plane: ControlPlane, *, protocol: Protocol = Protocol.DELTA) -> Bootstrap:
+    """One for any pod: which one it is, Envoy is told by its command line (`node`)."""
+    admin = Admin(address=socket("127.0.0.1", names.ADMIN_PORT))
+    return _asking(plane, protocol, node=None, admin=admin)
+
+
+def _asking(
+    plane: ControlPlane, protocol: Protocol, *, node: Node | None, admin: Admin
+) -> Bootstrap:
     pauses = BackoffStrategy(base_interval=_RETRY_PAUSE, max_interval=_LONGEST_RETRY_PAUSE)
     stream = ApiConfigSource(
         api_type=_API_TYPES[protocol],
@@ -112,18 +116,16 @@ def sidecar(
         grpc_services=[
             GrpcService(
                 envoy_grpc=GrpcServiceEnvoyGrpc(
-                    cluster_name=_XDS_CLUSTER, retry_policy=RetryPolicy(retry_back_off=pauses)
+                    cluster_name=XDS_CLUSTER, retry_policy=RetryPolicy(retry_back_off=pauses)
                 )
             ),
         ],
     )
     return Bootstrap(
-        node=_node(workload),
-        admin=_admin(workload),
+        node=node,
+        admin=admin,
         layered_runtime=_runtime(),
-        static_resources=BootstrapStaticResources(
-            clusters=[_xds_cluster(server_host, server_port)]
-        ),
+        static_resources=BootstrapStaticResources(clusters=[xds_cluster(plane)]),
         dynamic_resources=BootstrapDynamicResources(
             ads_config=stream, cds_config=_until_told(), lds_config=_until_told()
         ),
@@ -201,36 +203,6 @@ def _until_told() -> ConfigSource:
         resource_api_version=ApiVersion.V3,
         initial_fetch_timeout=NEVER,
     )
-
-
-def _xds_cluster(host: str, port: int) -> Cluster:
-    # A control plane that vanished without a word is noticed within 40 seconds.
-    alive = KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
-    options = HttpProtocolOptions(
-        explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-            http2_protocol_options=Http2ProtocolOptions(connection_keepalive=alive)
-        )
-    )
-    endpoint = LbEndpoint(endpoint=Endpoint(address=socket(host, port)))
-    return Cluster(
-        name=_XDS_CLUSTER,
-        type=ClusterDiscoveryType.STATIC if _is_address(host) else ClusterDiscoveryType.STRICT_DNS,
-        connect_timeout=timedelta(seconds=5),
-        load_assignment=ClusterLoadAssignment(
-            cluster_name=_XDS_CLUSTER, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
-        ),
-        typed_extension_protocol_options={
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(options)
-        },
-    )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 # ------------------------------------------------------------------ inlining

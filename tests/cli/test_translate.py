@@ -284,7 +284,7 @@ def test_certificates_of_a_grpc_process_are_signed_by_the_state_folder(
         ((), "shop/job says smi-xds.io/sidecar: proxyless; add --grpc"),
         (("--grpc", "--output", "yaml"), "gRPC reads JSON alone"),
         (("--grpc", "--protocol", "delta"), "gRPC speaks state of the world alone"),
-        (("--certificates", "x"), "or add --grpc"),
+        (("--certificates", "x"), "proxyless; add --grpc"),
         (("--grpc", "--state-folder", "x"), "--state-folder signs what --certificates names"),
         (("--grpc", "--certificates", "x", "--state-folder", "y"), "no certificate authority"),
     ],
