@@ -16,6 +16,7 @@ from smi_xds.cli.install import install
 from smi_xds.cli.proxies import proxies
 from smi_xds.cli.serve import serve
 from smi_xds.cli.translate import translate
+from smi_xds.cli.verify import verify
 from smi_xds.problems import SmiXdsError
 
 COULD_NOT_RUN = 2
@@ -46,10 +47,8 @@ def version() -> None:
     click.echo(f"smi-xds {__version__}")
 
 
-_COMMANDS = (
-    *(serve, demo, check, explain, graph, translate, bootstrap, proxies, install),
-    version,
-)
+_ASKING = (check, explain, graph, translate, proxies)
+_COMMANDS = (serve, demo, *_ASKING, bootstrap, install, verify, version)
 for command in _COMMANDS:
     cli.add_command(command)
 
