@@ -59,7 +59,7 @@ def requests_kube(kube: Kube) -> Iterator[Kube]:
     """An API server that knows CertificateRequests."""
     kube.apply(DEFINITION)
     kube.kubectl("wait", "--for=condition=Established", "crd", NAME, "--timeout=30s")
-    eventually(lambda: kube.kubectl("get", NAME, "-A"), deadline=DEADLINE, retry_on=(KubectlError,))
+    eventually(lambda: kube.get(NAME, "-A"), deadline=DEADLINE, retry_on=(KubectlError,))
     yield kube
     kube.kubectl("delete", "crd", NAME)
 
