@@ -69,7 +69,7 @@ class KubeCluster(Kube):
             self._binary = self._binary or kube_binary()
             self._reserve_port()
             self._write_files()
-            self._start("etcd", [])
+            self.start_etcd()
             self.start_apiserver()
             self.make_node()
         except BaseException:
@@ -110,6 +110,14 @@ class KubeCluster(Kube):
     def stop_controllers(self) -> None:
         """Kill the controllers: from now on, what is made stays as it was made."""
         self._stop("kube-controller-manager")
+
+    def start_etcd(self) -> None:
+        """Start what keeps the data; the API server finds it by itself."""
+        self._start("etcd", [])
+
+    def stop_etcd(self) -> None:
+        """Kill what keeps the data."""
+        self._stop("etcd")
 
     def log(self, program: str) -> str:
         """Return what etcd, kube-apiserver or kube-controller-manager has written."""

@@ -294,15 +294,29 @@ def _result(step: Step, measured: Counted, *, during: Counted | None = None) -> 
     )
 
 
+def plane_arguments(kubeconfig: Path, *, xds_address: str, state: Path) -> tuple[object, ...]:
+    """How `smi-xds serve` is called here."""
+    return (
+        *("--kubernetes", "--kubeconfig", kubeconfig),
+        *("--xds-address", xds_address, "--state-folder", state),
+    )
+
+
 @asynccontextmanager
-async def bookstore(kube: Kube, folder: Path) -> AsyncIterator[Bookstore]:
+async def bookstore(
+    kube: Kube,
+    folder: Path,
+    *,
+    kubeconfig: Path | None = None,
+    xds_address: str = XDS_ADDRESS,
+) -> AsyncIterator[Bookstore]:
     """Apply the story, and start everyone but the latecomers; all call already.
 
     The applications of the latecomers listen from the start; what they lack is a pod and a sidecar.
+    The control plane may take another way to the API server, and its sidecars one to it.
     """
-    arguments = (
-        *("--kubernetes", "--kubeconfig", kube.kubeconfig),
-        *("--xds-address", XDS_ADDRESS, "--state-folder", folder / "state"),
+    arguments = plane_arguments(
+        kubeconfig or kube.kubeconfig, xds_address=xds_address, state=folder / "state"
     )
     specs = [
         replace(member.spec(APP_PREFIX), address=_app_address(name), sidecar=pod_address(name))
