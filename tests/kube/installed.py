@@ -63,7 +63,6 @@ class Installed:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
-        self._probes = count()
         self._kubeconfig = kubeconfig
 
     def start(self) -> None:
@@ -82,7 +81,7 @@ class Installed:
             self._process = subprocess.Popen(command, stderr=written, start_new_session=True)
         address = eventually(lambda: _served(log), deadline=DEADLINE, what=f"serving in {log}")
         self.lead_to(int(address.rpartition(":")[2]))
-        eventually(self._answers, deadline=DEADLINE, retry_on=(KubectlError,))
+        eventually(lambda: webhooks_answer(self.kube), deadline=DEADLINE, retry_on=(KubectlError,))
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -119,19 +118,23 @@ class Installed:
         target = ("validatingwebhookconfiguration", VALIDATION_NAME)
         self.kube.kubectl("patch", *target, "--type=json", "-p", patch)
 
-    def _answers(self) -> bool:
-        """Whether every kind is converted, and objects are judged."""
-        # New names each time: an API server whose cache lags refuses to patch what it just lost.
-        name = f"probe-{next(self._probes)}"
-        firsts = [it for it in documents(name, per_version=1) if _is_oldest(it)]
-        self.kube.kubectl("create", "-f", "-", stdin=as_list(firsts))
-        for kind in SMI_KINDS.values():
-            read(self.kube, kind.kind, kind.versions[-1])
-        try:
-            self.kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(BAD))
-        except KubectlError as refused:
-            return DENIED in str(refused)
-        return False
+
+_probes = count()
+
+
+def webhooks_answer(kube: KubeCluster) -> bool:
+    """Whether every kind is converted, and objects are judged; KubectlError where not yet."""
+    # New names each time: an API server whose cache lags refuses to patch what it just lost.
+    name = f"probe-{next(_probes)}"
+    firsts = [it for it in documents(name, per_version=1) if _is_oldest(it)]
+    kube.kubectl("create", "-f", "-", stdin=as_list(firsts))
+    for kind in SMI_KINDS.values():
+        read(kube, kind.kind, kind.versions[-1])
+    try:
+        kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(BAD))
+    except KubectlError as refused:
+        return DENIED in str(refused)
+    return False
 
 
 def _is_oldest(document: Mapping[str, Any]) -> bool:
