@@ -1,16 +1,19 @@
 """The ResourceSets of gRPC clients without a proxy, one per identity.
 
-Memoised like those of sidecars: listeners are one layer for all clients, routes one layer per
-identity, a cluster is encoded once for the whole mesh.
+Layered as those of sidecars (`intercepted_sets`): listeners are the same for all clients, what an
+identity may call hides the denied variant of it, a cluster is encoded once for the whole mesh.
+Where there are no such clients, nothing of it is made.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from smi_xds.mesh.memo import Memo
-from smi_xds.mesh.model import Mesh, PortRef, PortRoutes
+from smi_xds.mesh.model import PortRef, PortRoutes, Service
+from smi_xds.mesh.passes import Graph, Table
 from smi_xds.mesh.proxyless import as_judged, is_called_by_mtls
-from smi_xds.values import SpiffeId
+from smi_xds.values import ProxyId, ServiceRef, SpiffeId, TypeUrl
+from smi_xds.xds.bound_sets import Hosts
+from smi_xds.xds.outbound import Callers, SharedLayers
 from smi_xds.xds.proxyless import (
     denied_cluster,
     denied_endpoints,
@@ -29,95 +32,86 @@ from smi_xds.xds.resources import (
     ResourceSet,
     as_layer,
 )
-from smi_xds.xds.routes import HostFragment, called_by, outbound_host
+from smi_xds.xds.routes import called_by, outbound_host
 
 
 class GrpcSets:
-    """Translates round after round; holds nothing but memos."""
+    """Tables of what gRPC clients get; `endpoints` and virtual hosts are shared with sidecars."""
 
-    def __init__(self, shared_host: Callable[[PortRef], HostFragment]) -> None:
-        self._shared_host = shared_host
-        """The virtual host that sidecars get."""
-        self._judged: Memo[PortRef, ..., PortRoutes] = Memo(as_judged)
-        self._listeners: Memo[PortRef, ..., tuple[Resource, ...]] = Memo(grpc_listeners)
-        self._host: Memo[PortRef, ..., HostFragment] = Memo(_host)
-        self._routes: Memo[PortRef, ..., Resource] = Memo(grpc_routes)
-        self._denied: Memo[PortRef, ..., Resource] = Memo(grpc_denied)
-        self._cluster: Memo[PortRef, ..., Resource] = Memo(grpc_cluster)
-        self._no_cluster: Memo[None, ..., Resource] = Memo(denied_cluster)
-        self._no_endpoints: Memo[None, ..., Resource] = Memo(denied_endpoints)
-        self._layer: Memo[tuple[str, SpiffeId | None], ..., Layer] = Memo(as_layer)
-        self._set: Memo[SpiffeId, ..., ResourceSet] = Memo(_resource_set)
-
-    def __call__(
-        self, mesh: Mesh, clients: Iterable[SpiffeId], endpoints: Mapping[PortRef, Resource]
-    ) -> Mapping[SpiffeId, ResourceSet]:
-        """What the gRPC clients of each identity get; `endpoints` are shared with sidecars."""
-        wanted = sorted(set(clients))
-        sets = self._sets(mesh, wanted, endpoints) if wanted else {}
-        for memo in vars(self).values():
-            if isinstance(memo, Memo):
-                memo.sweep()
-        return sets
-
-    def _sets(
-        self, mesh: Mesh, clients: list[SpiffeId], endpoints: Mapping[PortRef, Resource]
-    ) -> Mapping[SpiffeId, ResourceSet]:
-        judged = {
-            ref: self._judged(ref, routes)
-            for ref, routes in mesh.routes.items()
-            if routes.protocol.is_http
-        }
-        listeners = self._layer(
-            (LISTENER, None),
-            tuple(listener for ref in judged for listener in self._listeners(ref, ref)),
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        identities: Table[SpiffeId, frozenset[ProxyId]],
+        services: Table[ServiceRef, Service],
+        routes: Table[PortRef, PortRoutes],
+        endpoints: Table[PortRef, Resource],
+        hosts: Hosts,
+        callers: Callers,
+    ) -> None:
+        self._services, self._routes = services, routes
+        self._hosts = hosts
+        self._wanted = graph.whole(lambda: bool(identities.mapping()))
+        self._judged = graph.each(routes, self._find_judged)
+        self._called = graph.each(self._judged, lambda ref: called_by(self._judged[ref]))
+        backends = graph.groups(self._called, lambda refs: refs)
+        self._cluster = graph.each(backends, self._find_cluster)
+        self._allowed = graph.each(self._judged, self._find_allowed)
+        denied = graph.each(self._judged, grpc_denied)
+        listeners = graph.each(self._judged, grpc_listeners)
+        self._listeners = graph.whole(
+            lambda: as_layer(it for each in listeners.mapping().values() for it in each)
         )
-        sets = {}
-        for client in clients:
-            reach = mesh.open | mesh.reach.get(client, frozenset())
-            called = sorted({to for ref in reach & judged.keys() for to in called_by(judged[ref])})
-            routes = tuple(
-                self._route(mesh, ref, judged[ref]) if ref in reach else self._denied(ref, ref)
-                for ref in judged
-            )
-            clusters = (self._no_cluster(None), *(self._called(mesh, ref) for ref in called))
-            assigned = (self._no_endpoints(None), *(endpoints[ref] for ref in called))
-            sets[client] = self._set(
-                client,
-                listeners,
-                self._layer((ROUTES, client), routes),
-                self._layer((CLUSTER, client), clusters),
-                self._layer((ENDPOINTS, client), assigned),
-            )
-        return sets
+        self._denied: Mapping[TypeUrl, Layer] = {
+            CLUSTER: as_layer([denied_cluster()]),
+            ENDPOINTS: as_layer([denied_endpoints()]),
+        }
+        self._denied_routes = graph.whole(lambda: as_layer(denied.mapping().values()))
+        self._reach = graph.each(identities, lambda it: self._known(callers.reach(it)))
+        self._open = graph.whole(lambda: self._known(callers.open()))
+        self._behind = graph.each(identities, lambda it: self._backends_of(self._reach[it]))
+        self._behind_open = graph.whole(lambda: self._backends_of(self._open()))
+        behind = (lambda it: self._behind[it], self._behind_open)
+        self._shared = {
+            CLUSTER: SharedLayers(graph, identities, self._cluster, *behind),
+            ENDPOINTS: SharedLayers(graph, identities, endpoints, *behind),
+            ROUTES: SharedLayers(
+                graph, identities, self._allowed, lambda it: self._reach[it], self._open
+            ),
+        }
+        self._sets = graph.each(identities, self._resource_set)
 
-    def _route(self, mesh: Mesh, ref: PortRef, judged: PortRoutes) -> Resource:
-        if judged is mesh.routes[ref]:
-            return self._routes(ref, ref, self._shared_host(ref))
-        return self._routes(ref, ref, self._host(ref, judged))
+    def __getitem__(self, identity: SpiffeId) -> ResourceSet:
+        """What the clients of an identity get."""
+        return self._sets[identity]
 
-    def _called(self, mesh: Mesh, ref: PortRef) -> Resource:
-        service = mesh.services[ref.service]
+    def _find_judged(self, ref: PortRef) -> PortRoutes | None:
+        if not self._wanted() or not self._routes[ref].protocol.is_http:
+            return None
+        return as_judged(self._routes[ref])
+
+    def _find_cluster(self, ref: PortRef) -> Resource:
+        service = self._services[ref.service]
         port = service.port(ref.port)
         assert port is not None, "routes name ports that exist"
         mtls = is_called_by_mtls(service, ref.port)
-        return self._cluster(ref, ref, port.identities if mtls else (), mtls)
+        return grpc_cluster(ref, port.identities if mtls else None)
 
+    def _find_allowed(self, ref: PortRef) -> Resource:
+        judged = self._judged[ref]
+        if judged == self._routes[ref]:
+            return grpc_routes(ref, self._hosts.allowed(ref, local=False))
+        return grpc_routes(ref, outbound_host(judged, allowed=True, local=False))
 
-def _resource_set(
-    listeners: Layer, routes: Layer, clusters: Layer, endpoints: Layer
-) -> ResourceSet:
-    return ResourceSet(
-        MappingProxyType(
-            {
-                CLUSTER: (clusters,),
-                ENDPOINTS: (endpoints,),
-                LISTENER: (listeners,),
-                ROUTES: (routes,),
-            }
-        )
-    )
+    def _known(self, refs: frozenset[PortRef]) -> frozenset[PortRef]:
+        return frozenset(ref for ref in refs if ref in self._judged)
 
+    def _backends_of(self, refs: frozenset[PortRef]) -> frozenset[PortRef]:
+        return frozenset[PortRef]().union(*(self._called[ref] for ref in refs))
 
-def _host(routes: PortRoutes) -> HostFragment:
-    return outbound_host(routes, allowed=True, local=False)
+    def _resource_set(self, identity: SpiffeId) -> ResourceSet:
+        denied = {**self._denied, ROUTES: self._denied_routes()}
+        layers = {
+            type_: (*shared(identity), denied[type_]) for type_, shared in self._shared.items()
+        }
+        return ResourceSet(MappingProxyType({**layers, LISTENER: (self._listeners(),)}))

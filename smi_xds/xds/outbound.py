@@ -44,7 +44,7 @@ class Callers:
         self._ports = ports
         self._local = graph.each(identities, self._local_ports)
         self._shared = {
-            type_: _Shared(graph, identities, resources, self.called, self._called_by_all)
+            type_: SharedLayers(graph, identities, resources, self.called, self._called_by_all)
             for type_, resources in (
                 (CLUSTER, backends.clusters),
                 (ENDPOINTS, backends.endpoints),
@@ -81,7 +81,7 @@ class Callers:
         return frozenset[PortRef]().union(*(self._called_by[ref] for ref in refs))
 
 
-class _Shared:
+class SharedLayers:
     """Layers of the resources of service ports, of each identity and of all."""
 
     def __init__(

@@ -104,13 +104,10 @@ def grpc_denied(ref: PortRef) -> Resource:
     return Resource.of(ROUTES, name, encode(configuration), needs=needs)
 
 
-def grpc_cluster(
-    ref: PortRef,
-    identities: tuple[SpiffeId, ...],
-    mtls: bool,  # noqa: FBT001 - memoised by position
-) -> Resource:
-    """The cluster of a service port, whose endpoints prove to be one of these identities."""
-    return _cluster(names.outbound_cluster(ref), _tls(identities) if mtls else None)
+def grpc_cluster(ref: PortRef, identities: tuple[SpiffeId, ...] | None) -> Resource:
+    """The cluster of a service port, whose endpoints prove to be one of these; None: plaintext."""
+    tls = None if identities is None else _tls(identities)
+    return _cluster(names.outbound_cluster(ref), tls)
 
 
 def denied_cluster() -> Resource:

@@ -97,7 +97,6 @@ class Translator:
         self._clients = graph.groups(self._workloads, partial(_identity, (Sidecar.PROXYLESS,)))
         self._add_sidecars(graph)
         self._aliases = Aliases()
-        self._grpc = GrpcSets(lambda ref: self._hosts.allowed(ref, local=False))
 
     def _add_sidecars(self, graph: Graph) -> None:
         listening, bound, intercepted = (
@@ -130,6 +129,15 @@ class Translator:
             destinations=self._destinations,
             callers=self._callers,
         )
+        self._grpc = GrpcSets(
+            graph,
+            identities=self._clients,
+            services=self._services,
+            routes=self._service_routes,
+            endpoints=self._backends.endpoints,
+            hosts=self._hosts,
+            callers=self._callers,
+        )
         self._kind = graph.each(self._workloads, self._find_kind)
         kinds = graph.groups(self._kind, lambda kind: (kind,))
         self._private = graph.each(kinds, lambda kind: self._own_layers(kind.workload))
@@ -149,22 +157,16 @@ class Translator:
         self._leaves.set(credentials.leaves)
         self._bundle.set({"": credentials.trust_bundle})
         self._graph.run()
-        sets = self._sets.mapping()
-        clients = self._clients.mapping()
-        proxyless = self._grpc(mesh, clients, self._backends.endpoints.mapping())
-        if not clients:
-            return sets
-        return dict(sets) | {
-            str(proxy): proxyless[identity]
-            for identity, proxies in clients.items()
-            for proxy in proxies
-        }
+        return self._sets.mapping()
 
     def _find_kind(self, proxy: ProxyId) -> Kind | None:
         workload = self._workloads[proxy]
         return kind_of(workload) if workload.sidecar.listens else None
 
     def _of(self, proxy: ProxyId) -> ResourceSet | None:
+        workload = self._workloads[proxy]
+        if workload.sidecar is Sidecar.PROXYLESS:
+            return self._grpc[workload.identity]
         kind = self._kind.get(proxy)
         return None if kind is None else self._set[kind]
 

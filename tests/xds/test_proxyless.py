@@ -66,7 +66,7 @@ def test_the_denied_are_told_permission_denied() -> None:
 
 def test_certificates_come_from_the_bootstraps_providers() -> None:
     """With the names behind the service in the one list that gRPC reads."""
-    cluster = grpc_cluster(CART, (spiffe("b"), spiffe("a")), True)
+    cluster = grpc_cluster(CART, (spiffe("b"), spiffe("a")))
     found = shown(cluster)
     assert "transport_socket_matches" not in found
     assert "lb_policy" not in found, "round robin"
@@ -83,11 +83,11 @@ def test_certificates_come_from_the_bootstraps_providers() -> None:
 
 def test_a_list_of_names_is_never_empty() -> None:
     """gRPC, too, reads an empty list as anyone with a certificate."""
-    tls = shown(grpc_cluster(CART, (), True))["transport_socket"]["typed_config"]
+    tls = shown(grpc_cluster(CART, ()))["transport_socket"]["typed_config"]
     context = tls["common_tls_context"]["validation_context"]
     assert context["match_subject_alt_names"] == [{"exact": names.NO_ONE}]
 
 
 def test_without_mtls_there_is_no_transport_socket() -> None:
     """The client's own credentials then say what it falls back to."""
-    assert "transport_socket" not in shown(grpc_cluster(CART, (), False))
+    assert "transport_socket" not in shown(grpc_cluster(CART, None))
