@@ -15,8 +15,10 @@ from smi_xds.ads.cache import Cache
 from smi_xds.ads.server import opened
 from smi_xds.ads.standing import gauges
 from smi_xds.ads.status import Status
+from smi_xds.app.authority import Keeper
 from smi_xds.app.heaps import share_heaps
 from smi_xds.app.issuers import opened_issuer
+from smi_xds.app.keeping import in_domain, opened_authority
 from smi_xds.app.leading import leading
 from smi_xds.app.logs import configure_logging
 from smi_xds.app.meters import measure_lag, problems_gauge
@@ -28,10 +30,6 @@ from smi_xds.app.writeback import writing_back
 from smi_xds.app.xds_ports import CERTIFICATES, PLAINTEXT, TOKENS, xds_ports
 from smi_xds.config import Address, ServeConfig
 from smi_xds.debug.service import all_problems, debug_services
-from smi_xds.identity.ca import Authority
-from smi_xds.identity.current import CurrentAuthority
-from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.metrics import Metric
 from smi_xds.objects.store import Source, Store
@@ -57,6 +55,7 @@ class Running:
         webhooks: Address | None,
         status: Status,
         pipeline: Pipeline,
+        keeper: Keeper,
     ) -> None:
         self.xds = xds
         """Where proxies ask: see the names in `xds_ports`."""
@@ -69,6 +68,8 @@ class Running:
         self.webhooks = webhooks
         """Where API servers ask; None where nobody wanted it."""
         self.status = status
+        self.keeper = keeper
+        """Who signs, and how far a rotation is."""
         self._pipeline = pipeline
 
     @property
@@ -114,12 +115,14 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     Until then, and only then, streams are refused. SmiXdsError, alone or in an ExceptionGroup,
     says why it could not start.
     """
-    authority = _authority(config)
+    keeping = await opened_authority(config)
+    authority = keeping.keeper.current
+    settings = in_domain(mesh_settings(config), authority.now)
     sources = await _opened(config)
     store, pulse = Store(source.name for source in sources), Pulse()
     cache, status = Cache(), Status()
     issuer = await opened_issuer(config, authority)
-    pipeline = Pipeline(store, settings=mesh_settings(config), issuer=issuer, publish=cache.publish)
+    pipeline = Pipeline(store, settings=settings, issuer=issuer, publish=cache.publish)
     warm_up()
     debug = debug_services(
         cache, status, problems=lambda: pipeline.problems, mesh=lambda: pipeline.mesh
@@ -128,7 +131,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
         leading(config) as leadership,
         writing_back(config, leadership, cache=cache, status=status, pipeline=pipeline) as written,
         xds_ports(
-            *(config, CurrentAuthority.of(authority)),
+            *(config, authority),
             store=store,
             meters=status.meters,
             services=debug,
@@ -139,8 +142,15 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
             config.monitoring_address, cache, status, pipeline=pipeline, more=written
         ) as monitoring,
         serving_webhooks(
-            config, authority, settings=mesh_settings(config), mesh=lambda: pipeline.mesh
+            config, authority, settings=settings, mesh=lambda: pipeline.mesh
         ) as webhooks,
+        keeping.running(
+            status=status,
+            pipeline=pipeline,
+            pulse=pulse,
+            issuer=issuer,
+            is_leader=lambda: leadership is None or leadership.is_leader,
+        ),
         asyncio.TaskGroup() as tasks,
     ):
         intake = Intake(store, pulse)
@@ -156,6 +166,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
                 webhooks=webhooks,
                 status=status,
                 pipeline=pipeline,
+                keeper=keeping.keeper,
             )
         finally:
             for child in children:
@@ -205,7 +216,7 @@ async def _serve(config: ServeConfig) -> None:
         pid=os.getpid(),
         files=[str(folder) for folder in config.files],
         kubernetes=config.kubernetes is not None,
-        state_folder=str(config.state_folder),
+        state=str(config.authority.secret or config.state_folder),
         trust_domain=config.mesh.trust_domain,
     )
     async with running(config) as server:
@@ -237,19 +248,6 @@ def mesh_settings(config: ServeConfig) -> MeshSettings:
     return MeshSettings(
         trust_domain=mesh.trust_domain, access=mesh.access_mode, mtls=mesh.mtls_mode
     )
-
-
-def _authority(config: ServeConfig) -> Authority:
-    authority = load_or_create(
-        config.state_folder, trust_domain=config.mesh.trust_domain, now=wall_clock()
-    )
-    if authority.created:
-        log.warning(
-            "authority_created",
-            state_folder=str(config.state_folder),
-            message="sidecars that trust another authority must start anew",
-        )
-    return authority
 
 
 async def _opened(config: ServeConfig) -> Sequence[Source]:

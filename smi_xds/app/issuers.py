@@ -14,7 +14,7 @@ async def opened_issuer(config: ServeConfig, authority: Authority | CurrentAutho
     """The one that was chosen; certificates of servers of ours are our own authority's anyway."""
     chosen = config.cert_manager
     if chosen is None:
-        return EmbeddedIssuer(authority)
+        return EmbeddedIssuer(authority, lifetime=config.authority.leaf_lifetime)
     assert config.kubernetes is not None, "judged with the flags"
     # Who signs by himself does without aiohttp.
     from smi_xds.identity.cert_manager import CertManagerIssuer

@@ -93,6 +93,17 @@ class Pipeline:
         return None if self.rounds.value is None else self.rounds.value.mesh
 
     @property
+    def settings(self) -> MeshSettings:
+        """How objects are understood from the next round on."""
+        return self._settings
+
+    def settle(self, settings: MeshSettings) -> None:
+        """Understand them otherwise; all is built anew."""
+        if settings != self._settings:
+            self._settings = settings
+            self._forget()
+
+    @property
     def failures(self) -> int:
         """Rounds that failed by a bug of ours; what was published before stays."""
         return int(self.meters.failed.values[""])
@@ -167,9 +178,14 @@ class Pipeline:
         standing = self._issuer.ask(identities)
         self._tell_refused(standing.refused)
         # Who is pending gets no certificate yet, and so no traffic; all others are served.
-        self._secrets = {
+        secrets = {
             identity: self._secret(identity, leaf) for identity, leaf in standing.leaves.items()
         }
+        for identity in identities if self._settings.aliases else ():
+            # But for those who have one of a former trust domain, which is accepted as well.
+            if identity not in secrets and (former := self._former(identity)) is not None:
+                secrets[identity] = former
+        self._secrets = secrets
         leaves = {identity: secret for identity, (_, secret) in self._secrets.items()}
         return Credentials(trust_bundle=self._issuer.trust_bundle, leaves=leaves)
 
@@ -178,6 +194,11 @@ class Pipeline:
         if known is None or known[0] is not leaf:
             return leaf, leaf_secret(leaf.certificate_chain, leaf.private_key)
         return known
+
+    def _former(self, identity: SpiffeId) -> tuple[Leaf, Resource] | None:
+        domains = (identity.trust_domain, *self._settings.aliases)
+        known = (self._secrets.get(SpiffeId(domain, identity.path)) for domain in domains)
+        return next((it for it in known if it is not None), None)
 
     def _tell_refused(self, refused: Mapping[SpiffeId, str]) -> None:
         """One line for each reason that is new, however many have it."""

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from smi_xds.app.keeping import in_domain
 from smi_xds.config import Address, ServeConfig
-from smi_xds.identity.ca import Authority
+from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.serving import ServerTls, service_names
 from smi_xds.mesh.model import Mesh, MeshSettings
 
@@ -13,7 +14,7 @@ from smi_xds.mesh.model import Mesh, MeshSettings
 @asynccontextmanager
 async def serving_webhooks(
     config: ServeConfig,
-    authority: Authority,
+    authority: CurrentAuthority,
     *,
     settings: MeshSettings,
     mesh: Callable[[], Mesh | None],
@@ -33,6 +34,7 @@ async def serving_webhooks(
         lambda: None if (latest := mesh()) is None else latest.objects,
         namespaces=namespaces,
     )
+    authority.follow(lambda now: foresee.settle(in_domain(settings, now)))
     tls = ServerTls(authority, service_names(wanted.namespace, wanted.service))
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(
@@ -58,7 +60,7 @@ async def serving_webhooks(
                 child.cancel()
 
 
-async def _trusted(config: ServeConfig, authority: Authority) -> None:
+async def _trusted(config: ServeConfig, authority: CurrentAuthority) -> None:
     """Put our root where the API server looks for it, for ever."""
     from smi_xds.sources.kube_connection import Connection
     from smi_xds.web.trust import Trust

@@ -46,6 +46,10 @@ class ConflictError(Exception):
     """Somebody else wrote meanwhile: read again."""
 
 
+class UnreachableStateError(IdentityError):
+    """It cannot be read or written just now; later it may."""
+
+
 class StateStore(Protocol):
     """Keeps the state for all who serve by it."""
 

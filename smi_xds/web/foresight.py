@@ -37,6 +37,11 @@ class Foresight:
         self._namespaces = frozenset(namespaces)
         self._lock = Lock()
         self._build = MeshBuilder(settings)
+        self._built = settings
+
+    def settle(self, settings: MeshSettings) -> None:
+        """Understand objects otherwise from the next review on."""
+        self._settings = settings
 
     def __call__(self, it: SmiObject) -> tuple[Problem, ...]:
         """The problems of this object; none where nothing is known of its surroundings."""
@@ -44,11 +49,14 @@ class Foresight:
         if objects is None or (self._namespaces and it.namespace not in self._namespaces):
             return ()
         with self._lock:
+            if self._built != self._settings:
+                self._built = self._settings
+                self._build = MeshBuilder(self._built)
             try:
                 mesh = self._build(proposed(objects, it))
             except BaseException:
                 # What its tables hold is half of one proposal and half of another.
-                self._build = MeshBuilder(self._settings)
+                self._build = MeshBuilder(self._built)
                 raise
         return tuple(problem for problem in mesh.problems if problem.ref == it.ref)
 

@@ -93,7 +93,7 @@ def test_it_says_where_it_serves_from_what_and_who_may_ask(folder: Path, tmp_pat
         warning = next_event(process, "identities_unproven")
 
     assert starting["files"] == [str(folder)]
-    assert starting["state_folder"] == str(tmp_path / ".local/state/smi-xds")
+    assert starting["state"] == str(tmp_path / ".local/state/smi-xds")
     host, _, port = serving_["xds_address"].rpartition(":")
     assert (host, int(port) > 0) == ("127.0.0.1", True)
     assert "any identity" in warning["message"]
