@@ -30,19 +30,19 @@ class Api(Protocol):
         """Read the credentials again; SourceError where they are bad."""
 
 
-class _User(msgspec.Struct):
+class _User(msgspec.Struct, frozen=True):
     username: str = ""
     extra: dict[str, list[str]] = {}
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, frozen=True):
     authenticated: bool = False
     user: _User = _User()
     audiences: list[str] = []
     error: str = ""
 
 
-class _TokenReview(msgspec.Struct):
+class _TokenReview(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
