@@ -56,10 +56,12 @@ crds: install ## write the CRDs in deploy/ anew
 check: install ## the problems of the examples
 	$(BIN)/smi-xds check --files examples
 
-lock: install ## resolve requirements.lock anew
+lock: install ## resolve requirements.lock anew, and from it that of the image
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev \
 	  --generate-hashes --no-header --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --constraints requirements.lock \
+	  --generate-hashes --no-header --no-emit-index-url pyproject.toml -o requirements-image.lock
 
 bench: install ## measure; see benchmarks/README.md
 	$(BIN)/python -m benchmarks $(ARGS)
