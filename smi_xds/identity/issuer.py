@@ -43,7 +43,10 @@ class Issuer(Protocol):
         """While it stays, the trust bundle does, and `ask` answers the same for the same."""
 
     def ask(self, identities: Collection[SpiffeId], /) -> Standing:
-        """Take these as all that are in use, and forget all others with their keys."""
+        """Take these as all that are in use, and forget all others with their keys.
+
+        The very same collection has the same identities as before: it is not to be written.
+        """
 
     async def run(self, changed: Callable[[], object], /) -> NoReturn:
         """Make what is missing, renew what comes due, and say so, for ever."""

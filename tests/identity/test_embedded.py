@@ -252,7 +252,7 @@ def test_nobody_is_given_a_leaf_that_is_not_valid(
                 clock.now -= argument
             case _:
                 raise AssertionError(step)
-        leaves = issuer.ask(wanted).leaves
+        leaves = issuer.ask(frozenset(wanted)).leaves
         assert leaves.keys() == wanted
         assert all(leaf.not_before <= clock.now < leaf.not_after for leaf in leaves.values())
 
