@@ -1,11 +1,16 @@
 """An API server of dictionaries, as far as what writes back asks for it."""
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
 from smi_xds.sources.kube_watch import RefusedError
+
+_NAMESPACED = re.compile(r"(/apis?/(?:[^/]+/)?[^/]+)/namespaces/[^/]+(/[^/]+)/[^/]+")
 
 
 class FakeClock:
@@ -24,9 +29,30 @@ class FakeApi:
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
+        self.sent: list[Any] = []
         self.fail: Callable[[str, str], Exception | None] = lambda _method, _path: None
+        self.page = 2
+        """Items in one part of a list."""
         self.renewals = 0
         self._version = 0
+
+    @asynccontextmanager
+    async def get(
+        self, path: str, params: Mapping[str, str], *, silence: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        assert silence
+        self._begin("LIST", path)
+        items = [it for key, it in sorted(self.objects.items()) if path in _lists(key)]
+        begin = int(params.get("continue", "0"))
+        end = begin + self.page
+        token = str(end) if end < len(items) else ""
+        body = json.dumps({"metadata": {"continue": token}, "items": items[begin:end]}).encode()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield body[:7]
+            yield body[7:]
+
+        yield chunks()
 
     async def read(self, path: str) -> bytes:
         self._begin("GET", path)
@@ -45,18 +71,23 @@ class FakeApi:
     ) -> bytes:
         self._begin(method, path)
         document = json.loads(body)
-        if method == "POST":
-            path = f"{path}/{document['metadata']['name']}"
-            if path in self.objects:
-                raise RefusedError(HTTPStatus.CONFLICT, "already exists")
-        elif method == "PUT":
-            if path not in self.objects:
-                raise RefusedError(HTTPStatus.NOT_FOUND, "not found")
-            seen = document["metadata"]["resourceVersion"]
-            if self.objects[path]["metadata"]["resourceVersion"] != seen:
-                raise RefusedError(HTTPStatus.CONFLICT, "the object has been modified")
-        else:
-            raise NotImplementedError(method, content_type, params)
+        self.sent.append(document)
+        match method:
+            case "POST":
+                path = f"{path}/{document['metadata']['name']}"
+                if path in self.objects:
+                    raise RefusedError(HTTPStatus.CONFLICT, "already exists")
+            case "PUT":
+                old = self._find(path)
+                if old["metadata"]["resourceVersion"] != document["metadata"]["resourceVersion"]:
+                    raise RefusedError(HTTPStatus.CONFLICT, "the object has been modified")
+            case "PATCH":
+                assert params == {"fieldManager": "smi-xds"}
+                path = path.removesuffix("/status")
+                patch = _patched if "json-patch" in content_type else _merged
+                document = patch(self._find(path), document)
+            case _:
+                raise NotImplementedError(method)
         return json.dumps(self.put(path, document)).encode()
 
     async def renew(self) -> None:
@@ -69,7 +100,42 @@ class FakeApi:
         self.objects[path] = {**document, "metadata": metadata}
         return self.objects[path]
 
+    def methods(self, *only: str) -> list[str]:
+        """The methods that were asked for, or how often these were."""
+        return [method for method, _ in self.calls if not only or method in only]
+
+    def _find(self, path: str) -> dict[str, Any]:
+        if path not in self.objects:
+            raise RefusedError(HTTPStatus.NOT_FOUND, "not found")
+        return self.objects[path]
+
     def _begin(self, method: str, path: str) -> None:
         self.calls.append((method, path))
         if (failure := self.fail(method, path)) is not None:
             raise failure
+
+
+def _lists(path: str) -> tuple[str, str]:
+    """The lists that an object is in: of its namespace, and of all."""
+    found = _NAMESPACED.fullmatch(path)
+    every = "".join(found.groups()) if found else ""
+    return path.rpartition("/")[0], every
+
+
+def _patched(document: dict[str, Any], patch: list[dict[str, Any]]) -> dict[str, Any]:
+    """RFC 6902, as much of it as is used."""
+    document = copy.deepcopy(document)
+    for step in patch:
+        *way, last = step["path"].strip("/").split("/")
+        place: Any = document
+        for part in way:
+            place = place[part]
+        if step["op"] == "add":
+            place[last] = step["value"]
+        elif place.get(last) != step["value"]:
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"test of {step['path']} failed")
+    return document
+
+
+def _merged(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    return {**document, **patch}
