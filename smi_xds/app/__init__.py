@@ -34,6 +34,7 @@ from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.metrics import Metric
 from smi_xds.objects.store import Source, Store
 from smi_xds.sources.files import FilesSource
+from smi_xds.web.meters import ReviewMeters
 from smi_xds.xds.translate import warm_up
 
 __all__ = ["Running", "configure_logging", "run_until_signal", "running", "serve"]
@@ -124,6 +125,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     issuer = await opened_issuer(config, authority)
     pipeline = Pipeline(store, settings=settings, issuer=issuer, publish=cache.publish)
     warm_up()
+    reviews = ReviewMeters()
     debug = debug_services(
         cache, status, problems=lambda: pipeline.problems, mesh=lambda: pipeline.mesh
     )
@@ -139,10 +141,12 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
         ) as ports,
         opened(cache, status, tuple(ports.doors.values())) as bound,
         _monitoring(
-            config.monitoring_address, cache, status, pipeline=pipeline, more=written
+            *(config.monitoring_address, cache, status),
+            pipeline=pipeline,
+            more=(*written, *reviews.all()),
         ) as monitoring,
         serving_webhooks(
-            config, authority, settings=settings, mesh=lambda: pipeline.mesh
+            config, authority, settings=settings, mesh=lambda: pipeline.mesh, meters=reviews
         ) as webhooks,
         keeping.running(
             status=status,

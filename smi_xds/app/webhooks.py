@@ -9,6 +9,7 @@ from smi_xds.config import Address, ServeConfig
 from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.serving import ServerTls, service_names
 from smi_xds.mesh.model import Mesh, MeshSettings
+from smi_xds.web.meters import ReviewMeters
 
 
 @asynccontextmanager
@@ -18,6 +19,7 @@ async def serving_webhooks(
     *,
     settings: MeshSettings,
     mesh: Callable[[], Mesh | None],
+    meters: ReviewMeters,
 ) -> AsyncIterator[Address | None]:
     """Serve them while the block runs; yields where. `mesh` is the latest."""
     if (wanted := config.webhooks) is None:
@@ -43,7 +45,7 @@ async def serving_webhooks(
                 wanted.address,
                 what="webhooks",
                 flag="--webhook-address",
-                forms=webhook_forms(foresee=foresee),
+                forms=webhook_forms(foresee=foresee, meters=meters),
                 tls=tls.context,
             )
         )

@@ -5,6 +5,7 @@ the version that was asked for. What they ask of us: the same number and order, 
 nothing changed but labels and annotations. Pure.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,15 +13,22 @@ import msgspec
 
 from smi_xds.objects.convert import convert
 from smi_xds.objects.faults import ParseError, printable
+from smi_xds.objects.fields import mapping
 from smi_xds.objects.parse import ref_of
-from smi_xds.web.monitoring import Reply
-from smi_xds.web.review import BadReviewError, answer, refusal, request_from
+from smi_xds.web.review import (
+    BadReviewError,
+    Reviewed,
+    Verdict,
+    answer,
+    refusal,
+    request_from,
+)
 
 API_VERSION: Final = "apiextensions.k8s.io/v1"
 KIND: Final = "ConversionReview"
 
 
-def convert_review(body: bytes) -> Reply:
+def convert_review(body: bytes) -> Reviewed:
     """Convert all objects, or say which cannot be and why: then none is."""
     try:
         return _answer(request_from(body, api_version=API_VERSION, kind=KIND))
@@ -28,10 +36,11 @@ def convert_review(body: bytes) -> Reply:
         return refusal(error)
 
 
-def _answer(request: Mapping[str, Any]) -> Reply:
+def _answer(request: Mapping[str, Any]) -> Reviewed:
     uid, objects, desired = (request.get(it) for it in ("uid", "objects", "desiredAPIVersion"))
     if not isinstance(objects, list) or not isinstance(desired, str):
         raise BadReviewError(f"the request of a {KIND} needs objects and desiredAPIVersion")
+    verdict = Verdict.CONVERTED
     try:
         converted = [_converted(it, place, desired) for place, it in enumerate(objects)]
         response: Mapping[str, Any] = {
@@ -43,7 +52,9 @@ def _answer(request: Mapping[str, Any]) -> Reply:
         # Without an empty list, some versions of API servers count null as missing.
         result = {"status": "Failure", "message": str(error)}
         response = {"uid": uid, "convertedObjects": [], "result": result}
-    return answer(api_version=API_VERSION, kind=KIND, response=response)
+        verdict = Verdict.FAILED
+    reply = answer(api_version=API_VERSION, kind=KIND, response=response)
+    return Reviewed(reply, verdict, Counter(str(mapping(it).get("kind")) for it in objects))
 
 
 class _ConversionError(Exception):

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from aiohttp import web
 from smi_xds.config import Address
 from smi_xds.problems import ServeError
 from smi_xds.web.monitoring import Page, Reply
-from smi_xds.web.review import Form
+from smi_xds.web.review import Form, Reviewed, Verdict
 
 # Longer than clients written in Go keep a connection that is idle (90 s). Where both ends let go at
 # one moment, a POST is lost: unlike a GET it is not sent again.
@@ -20,6 +21,9 @@ _IDLE_SECONDS: Final = 180.0
 # For a whole body to arrive and be answered. API servers wait for 30 s, and less if told so.
 _POST_SECONDS: Final = 25.0
 _CHUNK: Final = 1 << 16
+
+_UNFINISHED: Final = frozenset({Verdict.TOO_LARGE, Verdict.LATE})
+_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -79,20 +83,34 @@ def _handler(page: Page) -> _Handler:
 
 def _form_handler(form: Form) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
+        clock = asyncio.get_running_loop().time
+        began, verdict, kinds = clock(), Verdict.UNANSWERED, _NOTHING
         try:
-            async with asyncio.timeout(_POST_SECONDS):
-                body = await _body(request, form.limit)
-                if body is None:
-                    return _refused(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        f"the body is larger than {form.limit} bytes",
-                    )
-                # Large reviews take their time, in which sidecars are to be served.
-                return _response(await asyncio.to_thread(form.answer, body))
-        except TimeoutError:
-            return _refused(HTTPStatus.REQUEST_TIMEOUT, f"not done within {_POST_SECONDS:g} s")
+            reviewed = await _reviewed(request, form)
+            verdict, kinds = reviewed.verdict, reviewed.kinds
+        finally:
+            form.count(verdict, kinds, clock() - began)
+        response = _response(reviewed.reply)
+        if reviewed.verdict in _UNFINISHED:
+            response.force_close()  # the rest of the body is not waited for
+        return response
 
     return handle
+
+
+async def _reviewed(request: web.Request, form: Form) -> Reviewed:
+    try:
+        async with asyncio.timeout(_POST_SECONDS):
+            body = await _body(request, form.limit)
+            if body is None:
+                message = f"the body is larger than {form.limit} bytes\n"
+                reply = Reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message.encode())
+                return Reviewed(reply, Verdict.TOO_LARGE)
+            # Large reviews take their time, in which sidecars are to be served.
+            return await asyncio.to_thread(form.answer, body)
+    except TimeoutError:
+        message = f"not done within {_POST_SECONDS:g} s\n"
+        return Reviewed(Reply(HTTPStatus.REQUEST_TIMEOUT, message.encode()), Verdict.LATE)
 
 
 async def _body(request: web.Request, limit: int) -> bytes | None:
@@ -105,13 +123,6 @@ async def _body(request: web.Request, limit: int) -> bytes | None:
         if len(body) > limit:
             return None
     return bytes(body)
-
-
-def _refused(status: HTTPStatus, message: str) -> web.Response:
-    """One line; the rest of the body is not waited for."""
-    response = _response(Reply(status, f"{message}\n".encode()))
-    response.force_close()
-    return response
 
 
 def _response(reply: Reply) -> web.Response:

@@ -15,8 +15,14 @@ from smi_xds.objects.fields import COMMON, mapping, without
 from smi_xds.objects.parse import Ignored, Parsed, Refused, parse
 from smi_xds.objects.smi import SmiObject
 from smi_xds.problems import Problem
-from smi_xds.web.monitoring import Reply
-from smi_xds.web.review import BadReviewError, answer, refusal, request_from
+from smi_xds.web.review import (
+    BadReviewError,
+    Reviewed,
+    Verdict,
+    answer,
+    refusal,
+    request_from,
+)
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
@@ -29,14 +35,23 @@ Foresee: TypeAlias = Callable[[SmiObject], tuple[Problem, ...]]
 """What the mesh would say of an object."""
 
 
-def validate_review(body: bytes, *, foresee: Foresee) -> Reply:
+def validate_review(body: bytes, *, foresee: Foresee) -> Reviewed:
     """Allow or refuse one change of one object, and warn of what is wrong with it."""
     try:
         request = request_from(body, api_version=API_VERSION, kind=KIND)
-        response = {"uid": request["uid"], **_judged(request, foresee)}
+        judged = _judged(request, foresee)
     except BadReviewError as error:
         return refusal(error)
-    return answer(api_version=API_VERSION, kind=KIND, response=response)
+    response = {"uid": request["uid"], **judged}
+    reply = answer(api_version=API_VERSION, kind=KIND, response=response)
+    kind = str(mapping(request.get("object")).get("kind"))
+    return Reviewed(reply, _verdict(judged), {kind: 1})
+
+
+def _verdict(judged: Mapping[str, Any]) -> Verdict:
+    if not judged["allowed"]:
+        return Verdict.REFUSED
+    return Verdict.WARNED if "warnings" in judged else Verdict.ALLOWED
 
 
 def _judged(request: Mapping[str, Any], foresee: Foresee) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from smi_xds.web.conversion import convert_review
+from smi_xds.web.meters import ReviewMeters
 from smi_xds.web.review import Form
 from smi_xds.web.validation import Foresee, validate_review
 
@@ -17,9 +18,16 @@ _VALIDATE_LIMIT: Final = 8 * _MIB
 _CONVERT_LIMIT: Final = 32 * _MIB
 
 
-def webhook_forms(*, foresee: Foresee) -> Mapping[str, Form]:
-    """The forms by path."""
+def webhook_forms(*, foresee: Foresee, meters: ReviewMeters | None = None) -> Mapping[str, Form]:
+    """The forms by path; what is answered is counted."""
+    meters = meters or ReviewMeters()
     return {
-        "/convert": Form(answer=convert_review, limit=_CONVERT_LIMIT),
-        "/validate": Form(answer=partial(validate_review, foresee=foresee), limit=_VALIDATE_LIMIT),
+        "/convert": Form(
+            answer=convert_review, limit=_CONVERT_LIMIT, count=meters.conversion.count
+        ),
+        "/validate": Form(
+            answer=partial(validate_review, foresee=foresee),
+            limit=_VALIDATE_LIMIT,
+            count=meters.validation.count,
+        ),
     }

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smi_xds.web.monitoring import Reply
+from smi_xds.web.review import Reviewed
 
 UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
 
@@ -33,8 +33,9 @@ def admission(new: object, old: object = None, **request: object) -> bytes:
     ).encode()
 
 
-def response(reply: Reply) -> Mapping[str, Any]:
+def response(reviewed: Reviewed) -> Mapping[str, Any]:
     """What a review was answered."""
+    reply = reviewed.reply
     assert (reply.status, reply.content_type) == (200, "application/json")
     review = json.loads(reply.body)
     assert "request" not in review

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from smi_xds.objects.convert import convert
 from smi_xds.objects.versions import SMI_KINDS
 from smi_xds.web.conversion import convert_review
+from smi_xds.web.review import Verdict
 from tests.support.smi_documents import KINDS_AND_VERSIONS, of_any_version
 from tests.web.reviews import conversion, response, split
 
@@ -160,8 +161,10 @@ HEAD = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"}
 )
 def test_what_is_no_review_is_one_line(body: bytes, message: str) -> None:
     """400, and what is wrong."""
-    reply = convert_review(body)
+    reviewed = convert_review(body)
+    reply = reviewed.reply
 
+    assert (reviewed.verdict, reviewed.kinds) == (Verdict.UNREADABLE, {})
     assert reply.status == 400
     assert message in reply.body.decode()
     assert reply.body.count(b"\n") == 1
@@ -174,3 +177,12 @@ def test_a_list_of_thousands_is_answered_whole() -> None:
     answered = response(convert_review(conversion(sent, "split.smi-spec.io/v1alpha4")))
 
     assert len(answered["convertedObjects"]) == 2000
+
+
+def test_how_a_review_ended_is_counted() -> None:
+    """With the objects by kind, whatever was sent."""
+    good = convert_review(conversion([split(1), split(2)], "split.smi-spec.io/v1alpha2"))
+    bad = convert_review(conversion([split(1), "none"], "split.smi-spec.io/v9"))
+
+    assert (good.verdict, good.kinds) == (Verdict.CONVERTED, {"TrafficSplit": 2})
+    assert (bad.verdict, bad.kinds) == (Verdict.FAILED, {"TrafficSplit": 1, "None": 1})

@@ -10,6 +10,7 @@ from smi_xds.objects.metadata import CONVERTED_ANNOTATION
 from smi_xds.objects.smi import SmiObject
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef
+from smi_xds.web.review import Verdict
 from smi_xds.web.validation import validate_review
 from tests.web.reviews import admission, response, split
 
@@ -169,6 +170,26 @@ def test_what_the_mesh_finds_is_a_warning() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "body, problems, verdict",
+    [
+        (admission(split(1)), 0, Verdict.ALLOWED),
+        (admission(split(1)), 1, Verdict.WARNED),
+        (admission(split(1, mirror="x")), 0, Verdict.REFUSED),
+        (admission(None, split(1), operation="DELETE"), 0, Verdict.ALLOWED),
+    ],
+)
+def test_how_a_review_ended_is_counted(body: bytes, problems: int, verdict: Verdict) -> None:
+    """With the kind that it was about, as far as it said one."""
+    found = tuple(mk_problem(number) for number in range(problems))
+
+    reviewed = validate_review(body, foresee=lambda _: found)
+
+    assert reviewed.verdict is verdict
+    assert set(reviewed.kinds) <= {"TrafficSplit", "None"}
+    assert sum(reviewed.kinds.values()) == 1
+
+
 def test_warnings_are_few_and_short() -> None:
     """API servers drop all of them where they are too much."""
 
@@ -193,8 +214,10 @@ def test_warnings_are_few_and_short() -> None:
 )
 def test_what_is_no_review_is_one_line(body: bytes, message: str) -> None:
     """400, and what is wrong."""
-    reply = validate_review(body, foresee=nothing)
+    reviewed = validate_review(body, foresee=nothing)
+    reply = reviewed.reply
 
+    assert (reviewed.verdict, reviewed.kinds) == (Verdict.UNREADABLE, {})
     assert reply.status == 400
     assert message in reply.body.decode()
     assert reply.body.count(b"\n") == 1

@@ -14,8 +14,9 @@ from smi_xds.identity.ca import Authority
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.serving import ServerTls
 from smi_xds.web import server
+from smi_xds.web.meters import ReviewMeters
 from smi_xds.web.monitoring import Reply
-from smi_xds.web.review import Form
+from smi_xds.web.review import Form, Reviewed, Verdict
 from smi_xds.web.server import serving
 from smi_xds.web.webhooks import webhook_forms
 from tests.support.identity import mk_authority
@@ -103,6 +104,10 @@ async def test_old_protocols_are_refused(authority: Authority) -> None:
                 await http.post(f"{url}/validate", data=admission(split(1)))
 
 
+def mk_answer(body: bytes) -> Reviewed:
+    return Reviewed(Reply(200, body), Verdict.ALLOWED, {"TrafficSplit": 1})
+
+
 class Standing:
     """One connection, that is used again and again."""
 
@@ -157,7 +162,7 @@ async def test_bodies_have_a_limit(authority: Authority) -> None:
         yield b"x" * (size // 2)
         yield b"x" * (size - size // 2)
 
-    forms = {"/it": Form(answer=lambda body: Reply(200, str(len(body)).encode()), limit=200_000)}
+    forms = {"/it": Form(answer=lambda body: mk_answer(str(len(body)).encode()), limit=200_000)}
     async with serve(authority, forms) as (url, _), client(authority) as http:
         for data in (b"x" * 200_000, in_chunks(200_000)):
             async with http.post(f"{url}/it", data=data) as answer:
@@ -198,10 +203,10 @@ async def test_a_large_review_holds_nobody_up(authority: Authority) -> None:
     began, go = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def slow(_: bytes) -> Reply:
+    def slow(_: bytes) -> Reviewed:
         loop.call_soon_threadsafe(began.set)
         asyncio.run_coroutine_threadsafe(go.wait(), loop).result(20)
-        return Reply(200, b"done")
+        return mk_answer(b"done")
 
     async with (
         serve(authority, {"/it": Form(answer=slow, limit=1)}) as (url, _),
@@ -220,11 +225,11 @@ async def test_a_bug_of_ours_ends_nothing(authority: Authority) -> None:
     """500 for this one, and the next is answered."""
     bodies: list[bytes] = []
 
-    def broken(body: bytes) -> Reply:
+    def broken(body: bytes) -> Reviewed:
         bodies.append(body)
         if len(bodies) == 1:
             raise ZeroDivisionError
-        return Reply(200, body)
+        return mk_answer(body)
 
     async with (
         serve(authority, {"/it": Form(answer=broken, limit=9)}) as (url, _),
@@ -234,6 +239,56 @@ async def test_a_bug_of_ours_ends_nothing(authority: Authority) -> None:
             assert answer.status == 500
         async with http.post(f"{url}/it", data=b"2") as answer:
             assert await answer.text() == "2"
+
+
+async def test_reviews_are_counted(authority: Authority) -> None:
+    """By what became of them and by kind, with the time they took; no kind is of the asker."""
+    meters = ReviewMeters()
+    forms = webhook_forms(foresee=lambda _: (), meters=meters)
+    async with serve(authority, forms) as (url, _), client(authority) as http:
+        bodies = [
+            admission(split(1)),
+            admission(split(1, mirror=1)),
+            b"{",
+            admission({"kind": "x"}),
+        ]
+        for body in bodies:
+            async with http.post(f"{url}/validate", data=body):
+                pass
+        body = conversion([split(1)] * 3, "split.smi-spec.io/v1alpha2")
+        async with http.post(f"{url}/convert", data=body):
+            pass
+
+    assert meters.validation.verdicts.values == {"allowed": 1, "refused": 2, "unreadable": 1}
+    assert meters.validation.objects.values == {"TrafficSplit": 2, "other": 1}
+    assert sum(meters.validation.seconds.tallies[""].counts) == len(bodies)
+    assert meters.conversion.verdicts.values == {"converted": 1}
+    assert meters.conversion.objects.values == {"TrafficSplit": 3}
+
+
+@pytest.mark.parametrize("size, verdict", [(9, Verdict.UNANSWERED), (10, Verdict.TOO_LARGE)])
+async def test_what_was_not_answered_is_counted(
+    authority: Authority, size: int, verdict: Verdict
+) -> None:
+    """A bug of ours, or a body that nobody read."""
+    counted: list[tuple[str, Mapping[str, int]]] = []
+
+    def broken(_: bytes) -> Reviewed:
+        raise ZeroDivisionError
+
+    def count(verdict: str, kinds: Mapping[str, int], seconds: float) -> None:
+        assert seconds >= 0
+        counted.append((verdict, kinds))
+
+    forms = {"/it": Form(answer=broken, limit=9, count=count)}
+    async with (
+        serve(authority, forms) as (url, _),
+        client(authority) as http,
+        http.post(f"{url}/it", data=b"x" * size),
+    ):
+        pass
+
+    assert counted == [(verdict, {})]
 
 
 def test_connections_outlive_those_of_go() -> None:
