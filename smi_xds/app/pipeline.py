@@ -15,15 +15,15 @@ import structlog
 from smi_xds.app import garbage
 from smi_xds.app.meters import Meters
 from smi_xds.app.pulse import Latest, Pulse
-from smi_xds.identity.ca import Leaf
+from smi_xds.app.secrets import LeafSecrets
 from smi_xds.identity.issuer import Issuer
 from smi_xds.mesh.build import MeshBuilder
 from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.objects.store import Event, Origin, Store
 from smi_xds.problems import Problem
 from smi_xds.values import SpiffeId
-from smi_xds.xds.resources import Resource, ResourceSet
-from smi_xds.xds.secrets import Credentials, leaf_secret
+from smi_xds.xds.resources import ResourceSet
+from smi_xds.xds.secrets import Credentials
 from smi_xds.xds.translate import Translator
 
 log = structlog.get_logger()
@@ -75,7 +75,7 @@ class Pipeline:
         self._settings = settings
         self._issuer = issuer
         self._publish = publish
-        self._secrets: dict[SpiffeId, tuple[Leaf, Resource]] = {}
+        self._secrets = LeafSecrets()
         self._refused: Mapping[SpiffeId, str] = {}
         self._handed_out: Credentials | None = None
         self._asked: tuple[Collection[SpiffeId], int] = ((), 0)
@@ -177,28 +177,10 @@ class Pipeline:
     def _ask(self, identities: Collection[SpiffeId]) -> Credentials:
         standing = self._issuer.ask(identities)
         self._tell_refused(standing.refused)
-        # Who is pending gets no certificate yet, and so no traffic; all others are served.
-        secrets = {
-            identity: self._secret(identity, leaf) for identity, leaf in standing.leaves.items()
-        }
-        for identity in identities if self._settings.aliases else ():
-            # But for those who have one of a former trust domain, which is accepted as well.
-            if identity not in secrets and (former := self._former(identity)) is not None:
-                secrets[identity] = former
-        self._secrets = secrets
-        leaves = {identity: secret for identity, (_, secret) in self._secrets.items()}
+        leaves = self._secrets.of(
+            standing.leaves, identities=identities, aliases=self._settings.aliases
+        )
         return Credentials(trust_bundle=self._issuer.trust_bundle, leaves=leaves)
-
-    def _secret(self, identity: SpiffeId, leaf: Leaf) -> tuple[Leaf, Resource]:
-        known = self._secrets.get(identity)
-        if known is None or known[0] is not leaf:
-            return leaf, leaf_secret(leaf.certificate_chain, leaf.private_key)
-        return known
-
-    def _former(self, identity: SpiffeId) -> tuple[Leaf, Resource] | None:
-        domains = (identity.trust_domain, *self._settings.aliases)
-        known = (self._secrets.get(SpiffeId(domain, identity.path)) for domain in domains)
-        return next((it for it in known if it is not None), None)
 
     def _tell_refused(self, refused: Mapping[SpiffeId, str]) -> None:
         """One line for each reason that is new, however many have it."""
