@@ -5,7 +5,7 @@ its labels proves its service account, as every pod of that account does: as a c
 from them by its address.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from smi_xds.mesh.model import Source
@@ -65,19 +65,18 @@ def read_binding(
     binding: IdentityBinding,
     candidates: Iterable[Pod],
     *,
-    known: bool,
+    exists: Callable[[ServiceAccountRef], bool],
     trust_domain: str,
     aliases: tuple[str, ...] = (),
 ) -> Binding:
     """Whom it means; `candidates` are the pods with `label_of` it.
 
-    `known` says whether its service account exists. Identities may be written in the trust domain
-    or an alias of it.
+    Identities may be written in the trust domain or an alias of it.
     """
     if _is_void(binding):
         return Binding()
-    reader = _Reader(binding, (trust_domain, *aliases))
-    accounts = frozenset((*reader.account(is_known=known), *reader.identities()))
+    reader = _Reader(binding, (trust_domain, *aliases), exists)
+    accounts = frozenset((*reader.account(), *reader.identities()))
     pods = reader.selected(candidates)
     named = (Source(SpiffeId.of(trust_domain, account)) for account in accounts)
     return Binding(
@@ -106,24 +105,24 @@ def _is_void(binding: IdentityBinding) -> bool:
 class _Reader:
     """Reads the schemes of one IdentityBinding and collects its problems."""
 
-    def __init__(self, binding: IdentityBinding, trust_domains: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        binding: IdentityBinding,
+        trust_domains: tuple[str, ...],
+        exists: Callable[[ServiceAccountRef], bool],
+    ) -> None:
         self._binding = binding
         self._trust_domains = trust_domains
+        self._exists = exists
         self.problems: list[Problem] = []
 
-    def account(self, *, is_known: bool) -> Iterator[ServiceAccountRef]:
+    def account(self) -> Iterator[ServiceAccountRef]:
         """The scheme serviceAccount."""
         if not self._binding.service_account:
             return
         account = ServiceAccountRef(self._binding.namespace, self._binding.service_account)
-        if not is_known:
-            self._add(
-                "serviceAccount",
-                ProblemCode.MISSING_SERVICE_ACCOUNT,
-                f"There is no ServiceAccount {account}, and no pod runs as it.",
-                "Create it, or correct the name.",
-            )
-        yield account
+        if self._is_there(account, "serviceAccount"):
+            yield account
 
     def identities(self) -> Iterator[ServiceAccountRef]:
         """The scheme spiffeIdentities: those that a certificate of the mesh may prove."""
@@ -144,8 +143,20 @@ class _Reader:
                 self._unprovable(where, identity)
             elif account.namespace != self._binding.namespace:
                 self._foreign(where, identity, account.namespace)
-            else:
+            elif self._is_there(account, where):
                 yield account
+
+    def _is_there(self, account: ServiceAccountRef, where: str) -> bool:
+        """Certificates of an account that was deleted are still valid, and prove nothing."""
+        if self._exists(account):
+            return True
+        self._add(
+            where,
+            ProblemCode.MISSING_SERVICE_ACCOUNT,
+            f"There is no ServiceAccount {account}, and no pod runs as it; nobody is meant.",
+            "Create it, or correct the name.",
+        )
+        return False
 
     def selected(self, candidates: Iterable[Pod]) -> tuple[Pod, ...]:
         """The scheme podLabelSelector; an empty one would be every pod, and means none."""

@@ -116,11 +116,10 @@ class AccessPasses:
         binding = self._identity_bindings[ref]
         label = label_of(binding)
         selected = self._labelled.get(label) if label is not None else None
-        account = ServiceAccountRef(binding.namespace, binding.service_account or "")
         return read_binding(
             binding,
             [self._pods[proxy].pod for proxy in selected or ()],
-            known=self._exists(account),
+            exists=self._exists,
             trust_domain=self._trust_domain,
             aliases=self._aliases,
         )

@@ -116,7 +116,10 @@ class SubjectReader:
         if not self._is_known_kind(subject, where):
             return ()
         if subject.kind == ACCOUNT:
-            return (Source(SpiffeId.of(self._trust_domain, self._account(subject, where))),)
+            account = self._account(subject, where)
+            # Certificates of an account that was deleted are valid for a day, and prove nothing.
+            there = account in self._named.accounts
+            return (Source(SpiffeId.of(self._trust_domain, account)),) if there else ()
         binding = self._binding(subject, where)
         if binding is None:
             return ()
@@ -153,7 +156,7 @@ class SubjectReader:
             self._add(
                 f"{where}.name",
                 ProblemCode.MISSING_SERVICE_ACCOUNT,
-                f"There is no ServiceAccount {account}, and no pod runs as it.",
+                f"There is no ServiceAccount {account}, and no pod runs as it; nobody is meant.",
                 "Create it, or correct the name.",
             )
         return account

@@ -96,7 +96,9 @@ class Concerns:
         if binding is None:
             return NOBODY
         candidates = self._pods_in(namespace) if binding.match_labels else ()
-        meant = read_binding(binding, candidates, known=True, trust_domain=self._mesh.trust_domain)
+        meant = read_binding(
+            binding, candidates, exists=lambda _: True, trust_domain=self._mesh.trust_domain
+        )
         return Concern(self._accounts(meant.accounts).identities, meant.pods)
 
     def _accounts(self, accounts: Iterable[ServiceAccountRef]) -> Concern:

@@ -13,6 +13,7 @@ from tests.support.mesh import build_mesh, told
 from tests.support.objects import (
     NS,
     http,
+    mk_account,
     mk_http_routes,
     mk_match,
     mk_pod,
@@ -107,11 +108,21 @@ def test_targets_of_one_destination_unite_but_never_mix() -> None:
 
 def test_sources_of_other_namespaces_are_named_by_namespace() -> None:
     """A source without a namespace is of the target's own, another one of the one it names."""
-    mesh = build(ALL_TCP, mk_target("t", ["elsewhere/client", "client"], "server", tcp("all")))
+    mesh = build(
+        ALL_TCP,
+        mk_account("client", namespace="elsewhere"),
+        mk_target("t", ["elsewhere/client", "client"], "server", tcp("all")),
+    )
     assert grants(mesh)[0].sources == (
         Source(spiffe("client", "elsewhere")),
         Source(spiffe("client")),
     )
+
+
+def test_a_source_that_does_not_exist_is_nobody() -> None:
+    """A certificate outlives the account that it was for: so the account's name must not."""
+    mesh = build(ALL_TCP, mk_target("t", ["gone", "client"], "server", tcp("all")))
+    assert grants(mesh)[0].sources == (Source(spiffe("client")),)
     assert told(mesh) == [("spec.sources[0].name", ProblemCode.MISSING_SERVICE_ACCOUNT)]
 
 

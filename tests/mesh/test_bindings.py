@@ -200,11 +200,18 @@ def test_an_alias_of_the_trust_domain_may_be_written() -> None:
     assert ports[5432].callers == (spiffe("other"),)
 
 
-def test_an_unknown_account_is_told_at_the_binding() -> None:
-    """It may come later, as with TrafficTargets that name it themselves."""
-    mesh = called_by(mk_binding("b", account="later"))
-    assert sources(mesh) == (Source(spiffe("later")),)
-    assert told(mesh) == [("spec.schemes.serviceAccount", ProblemCode.MISSING_SERVICE_ACCOUNT)]
+@pytest.mark.parametrize(
+    "binding, where",
+    [
+        (mk_binding("b", account="gone"), "serviceAccount"),
+        (mk_binding("b", ids=(str(spiffe("gone")),)), "spiffeIdentities[0]"),
+    ],
+)
+def test_an_account_that_does_not_exist_is_nobody(binding: IdentityBinding, where: str) -> None:
+    """It may come later, as with TrafficTargets that name it themselves; and it may have gone."""
+    mesh = called_by(binding)
+    assert sources(mesh) == ()
+    assert told(mesh) == [(f"spec.schemes.{where}", ProblemCode.MISSING_SERVICE_ACCOUNT)]
 
 
 @pytest.mark.parametrize(

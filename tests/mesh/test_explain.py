@@ -18,6 +18,7 @@ from tests.support.mesh import build_mesh
 from tests.support.objects import (
     NS,
     http,
+    mk_account,
     mk_http_routes,
     mk_match,
     mk_pod,
@@ -452,7 +453,7 @@ def test_callers_outside_the_mesh_do_not_see_splits() -> None:
 
 def test_an_identity_that_no_workload_has_is_noted() -> None:
     """It may be listed already, and be there later."""
-    mesh = world(*BASE, mk_target("t", ["later"], "api", http("api")))
+    mesh = world(*BASE, mk_account("later"), mk_target("t", ["later"], "api", http("api")))
 
     answer = ask(mesh, "shop/later", path="/items")
 

@@ -13,6 +13,7 @@ from tests.support.mesh import build_mesh
 from tests.support.objects import (
     NS,
     http,
+    mk_account,
     mk_http_routes,
     mk_match,
     mk_namespace,
@@ -28,6 +29,7 @@ from tests.support.objects import (
 )
 
 API = mk_pod("api", "10.0.0.2")
+WEB = mk_account("web")
 ROUTES = mk_http_routes("r", mk_match("m", "/items", ("GET", "HEAD"), x_user="ann"))
 
 
@@ -38,7 +40,9 @@ def allow(source: str = "shop/web", **more: object) -> Allow:
 
 def test_callers_are_listed_with_what_they_may() -> None:
     """The TrafficTarget, and its matches in words."""
-    mesh = build_mesh(API, mk_service("api"), ROUTES, mk_target("t", ["web"], "api", http("r")))
+    mesh = build_mesh(
+        API, WEB, mk_service("api"), ROUTES, mk_target("t", ["web"], "api", http("r"))
+    )
 
     found = graph(mesh)
 
@@ -54,6 +58,7 @@ def test_connections_have_no_requests() -> None:
     """A TCP port is allowed as a whole, an HTTP port by a TCPRoute too."""
     mesh = build_mesh(
         API,
+        WEB,
         mk_service("api", mk_port(80), mk_port(3306)),
         mk_tcp_route("p"),
         mk_target("t", ["web"], "api", tcp("p")),
@@ -69,6 +74,7 @@ def test_udp_ports_are_told_from_tcp() -> None:
     """By the UDPRoutes that admit datagrams."""
     mesh = build_mesh(
         API,
+        WEB,
         mk_service("api", mk_port(53, "dns", transport=Transport.UDP), mk_port(53, "http-dns")),
         mk_udp_route("p"),
         mk_target("t", ["web"], "api", udp("p")),
@@ -99,6 +105,7 @@ def test_shadow_mode_shows_the_rights_too() -> None:
     mesh = build_mesh(
         mk_namespace(access="shadow"),
         API,
+        WEB,
         mk_service("api"),
         ROUTES,
         mk_target("t", ["web"], "api", http("r")),
@@ -134,6 +141,7 @@ def test_splits_have_shares() -> None:
     """For each entry its conditions; nothing has no share."""
     mesh = build_mesh(
         API,
+        WEB,
         mk_service("api"),
         mk_service("v2"),
         ROUTES,
@@ -166,9 +174,11 @@ def test_a_namespace_shows_what_concerns_it() -> None:
     """Its own services, and those that its accounts may call."""
     mesh = build_mesh(
         API,
+        WEB,
         mk_service("api"),
         ROUTES,
         mk_target("t", ["web", "far/job"], "api", http("r")),
+        mk_account("job", namespace="far"),
         mk_pod("x", "10.0.0.9", namespace="other"),
         mk_service("x", namespace="other"),
         mk_split("s", "api", {"api": 1}),
@@ -192,7 +202,9 @@ def test_a_condition_in_words() -> None:
 
 def test_a_graph_is_complete_json() -> None:
     """Every field is there."""
-    mesh = build_mesh(API, mk_service("api"), ROUTES, mk_target("t", ["web"], "api", http("r")))
+    mesh = build_mesh(
+        API, WEB, mk_service("api"), ROUTES, mk_target("t", ["web"], "api", http("r"))
+    )
 
     found = complete(graph(mesh))
 

@@ -7,6 +7,7 @@ from smi_xds.objects.kube import Pod, Service, Transport
 from smi_xds.values import ServiceRef
 from tests.support.mesh import build_mesh
 from tests.support.objects import (
+    mk_account,
     mk_pod,
     mk_port,
     mk_service,
@@ -32,6 +33,7 @@ def mk_headless(*, name: str = "db") -> Service:
 
 
 WORLD = (
+    mk_account("client"),
     mk_stateful(0),
     mk_stateful(1),
     mk_headless(),

@@ -10,6 +10,7 @@ from smi_xds.objects.kube import (
     Namespace,
     Pod,
     Service,
+    ServiceAccount,
     ServicePort,
     Transport,
 )
@@ -31,6 +32,11 @@ from smi_xds.objects.views import Objects
 from smi_xds.values import ServiceAccountRef, SpiffeId
 
 NS = "shop"
+
+
+def mk_account(name: str, *, namespace: str = NS) -> ServiceAccount:
+    """An account that nobody has to run as."""
+    return ServiceAccount(namespace=namespace, name=name)
 
 
 def mk_namespace(name: str = NS, **ours: str) -> Namespace:
