@@ -240,12 +240,12 @@ class Bookstore:
         try:
             async with asyncio.timeout(_TIME_TO_SHOW):
                 while True:
-                    parts.append(await self._epoch(_ENOUGH_TO_SEE))
+                    parts.append(await self.epoch(_ENOUGH_TO_SEE))
                     if not (missing := failures(_result(step, parts[-1]))):
                         break
         except TimeoutError:
             raise AssertionError(f"{what} is not seen: {missing}") from None
-        measured = await self._epoch({BUYER: enough})
+        measured = await self.epoch({BUYER: enough})
         # With messages: in a network namespace nobody rewrites assertions.
         failed = failures(_result(step, measured, during=Counted.sum(parts)))
         assert not failed, failed
@@ -270,9 +270,9 @@ class Bookstore:
         """Let these call too, from now on, on connections that are kept."""
         self.callers += callers
         await self._turn()
-        await self._epoch(dict.fromkeys(callers, 50))
+        await self.epoch(dict.fromkeys(callers, 50))
 
-    async def _epoch(self, enough: Mapping[str, int]) -> Counted:
+    async def epoch(self, enough: Mapping[str, int]) -> Counted:
         """Wait until so many requests have been made since the last turn; what became of them."""
 
         def counted() -> bool:
