@@ -8,6 +8,7 @@ import click
 
 from smi_xds import __version__
 from smi_xds.cli.bootstrap import bootstrap
+from smi_xds.cli.ca import ca
 from smi_xds.cli.check import check
 from smi_xds.cli.demo import demo
 from smi_xds.cli.explain import explain
@@ -48,7 +49,7 @@ def version() -> None:
 
 
 _ASKING = (check, explain, graph, translate, proxies)
-_COMMANDS = (serve, demo, *_ASKING, bootstrap, install, verify, version)
+_COMMANDS = (serve, demo, *_ASKING, bootstrap, ca, install, verify, version)
 for command in _COMMANDS:
     cli.add_command(command)
 

@@ -36,7 +36,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
 def test_there_are_the_documented_commands() -> None:
     """Nothing is missing, nothing is there by accident."""
     assert [
-        *("bootstrap", "check", "demo", "explain", "graph", "install", "proxies", "serve"),
+        *("bootstrap", "ca", "check", "demo", "explain", "graph", "install", "proxies", "serve"),
         *("translate", "verify", "version"),
     ] == COMMANDS
 
