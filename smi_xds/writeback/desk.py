@@ -95,6 +95,8 @@ class _Entry:
     """Whether this generation could be parsed."""
     must_read: bool = False
     """Whether the API server has to be asked what it has before anything is written."""
+    is_dropped: bool = False
+    """It was not found when it was to be written."""
     problems: tuple[Problem, ...] = ()
     reported: frozenset[Problem] = frozenset()
     """The problems that the object, or an event, told of."""
@@ -132,8 +134,9 @@ class Desk:
         """Take what all objects say; where somebody changed that, it is put right."""
         self._told = told
         for ref, entry in self._entries.items():
-            if (found := told.get(ref)) not in (None, entry.told):
-                entry.told, entry.must_read = found, False
+            found = told.get(ref)
+            if found is not None and (entry.is_dropped or found != entry.told):
+                entry.told, entry.must_read, entry.is_dropped = found, False, False
                 entry.wanted = ()  # so that the next look plans anew
 
     def look(self, sight: Sight, now: float) -> Iterator[None]:
@@ -318,9 +321,9 @@ class Desk:
             entry.due = until
 
     def drop(self, ref: ObjectRef) -> None:
-        """It is gone, or keeps no status: nothing is to be written until it changes."""
+        """It is gone: nothing is to be written until it changes, or is listed again."""
         if (entry := self._entries.get(ref)) is not None:
-            entry.due = None
+            entry.due, entry.is_dropped = None, True
 
     def report(self, ref: ObjectRef) -> None:
         """Tell of its problems in events alone."""

@@ -37,8 +37,9 @@ _SHARE: Final = 10
 _CHUNK: Final = 30
 # Seconds after which all objects are read again, for those whose status somebody else changed.
 _RELIST: Final = 600.0
-# Seconds for which a kind is left alone that we may not write.
-_FORBIDDEN: Final = 60.0
+# Seconds for which a kind is left alone that we may not write, and after which to look for what was
+# not found.
+_AGAIN: Final = 60.0
 # Seconds for one write at most.
 _ANSWER: Final = 10.0
 
@@ -73,7 +74,7 @@ class Writer:
         self._backoff = Backoff()
         self._seen: object = None
         self._next_look = 0.0
-        self._listed_at: float | None = None
+        self._next_list = 0.0
         self._muted: dict[str, float] = {}
         self._told: dict[str, str] = {}
 
@@ -85,7 +86,7 @@ class Writer:
     def begin(self) -> None:
         """It leads anew: what was known before may have been changed by another leader."""
         self.desk = Desk()
-        self._seen, self._next_look, self._listed_at = None, 0.0, None
+        self._seen, self._next_look, self._next_list = None, 0.0, 0.0
         self._muted.clear()
 
     async def run(self) -> NoReturn:
@@ -109,13 +110,13 @@ class Writer:
     # ------------------------------------------------------------------ looking
 
     async def _list_if_due(self) -> None:
-        if self._listed_at is not None and self._clock() - self._listed_at < _RELIST:
+        if self._clock() < self._next_list:
             return
         told, refused = await self._shelf.list_all()
         for kind, reason in refused.items():
             self._tell(kind, reason)
         self.desk.take(told)
-        self._listed_at, self._seen = self._clock(), None
+        self._next_list, self._seen = self._clock() + _RELIST, None
 
     async def _look_if_due(self) -> None:
         began = self._clock()
@@ -179,6 +180,8 @@ class Writer:
     def _drop(self, ref: ObjectRef) -> None:
         self.desk.drop(ref)
         self.meters.status.add("gone")
+        # Or it is served in another version by now: the list will tell.
+        self._next_list = min(self._next_list, self._clock() + _AGAIN)
 
     async def _refused(self, ref: ObjectRef, error: RefusedError) -> None:
         match error.status:
@@ -213,7 +216,7 @@ class Writer:
 
     def _mute(self, ref: ObjectRef, reason: str, *, is_forbidden: bool = False) -> None:
         """Leave a kind alone for a while; its problems are told in events all the same."""
-        until = self._clock() + (_FORBIDDEN if is_forbidden else _RELIST)
+        until = self._clock() + (_AGAIN if is_forbidden else _RELIST)
         self._muted[ref.kind] = until
         self.desk.report(ref)
         self.desk.put_off(ref, until)

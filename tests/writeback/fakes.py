@@ -46,7 +46,8 @@ class FakeApi:
         begin = int(params.get("continue", "0"))
         end = begin + self.page
         token = str(end) if end < len(items) else ""
-        body = json.dumps({"metadata": {"continue": token}, "items": items[begin:end]}).encode()
+        metadata = {"continue": token, "resourceVersion": "1"}
+        body = json.dumps({"metadata": metadata, "items": items[begin:end]}).encode()
 
         async def chunks() -> AsyncIterator[bytes]:
             yield body[:7]
