@@ -114,7 +114,7 @@ def _version(kind: SmiKind, version: str, conversion: Conversion) -> dict[str, A
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
     }
-    properties = {**common, **schema["properties"], "status": _status()}
+    properties = {**common, **schema.get("properties", {}), "status": _status()}
     return {
         "name": version,
         "served": True,

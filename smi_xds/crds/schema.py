@@ -13,7 +13,8 @@ def an_object(
     schema: Schema = {"description": description, "type": "object", **more}
     if required:
         schema["required"] = list(required)
-    return schema | {"properties": dict(properties)}
+    # API servers keep no empty map, and would take it for a change.
+    return schema | ({"properties": dict(properties)} if properties else {})
 
 
 def a_list(description: str, items: Schema, **more: Any) -> Schema:
