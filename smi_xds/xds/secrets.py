@@ -6,6 +6,7 @@ resolves per stream: so clusters and listeners are the same bytes for every iden
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -30,6 +31,10 @@ from smi_xds.xds.common import ads, inline
 from smi_xds.xds.encode import encode
 from smi_xds.xds.resources import SECRET, Resource
 
+# So many authorities may stand between a leaf and its root. Envoy's own limit is 100, and its TLS
+# library does not look at the path length of a root.
+LONGEST_CHAIN: Final = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -50,7 +55,9 @@ def leaf_secret(certificate_chain: bytes, private_key: Secret) -> Resource:
 
 def trust_secret(trust_bundle: bytes) -> Resource:
     """The trust bundle alone: any identity of the mesh is accepted."""
-    context = CertificateValidationContext(trusted_ca=inline(trust_bundle))
+    context = CertificateValidationContext(
+        trusted_ca=inline(trust_bundle), max_verify_depth=LONGEST_CHAIN
+    )
     secret = TlsSecret(name=names.TRUST, validation_context=context)
     return Resource.of(SECRET, names.TRUST, encode(secret))
 
@@ -59,7 +66,9 @@ def peers_secret(ref: PortRef, identities: tuple[SpiffeId, ...], trust_bundle: b
     """The trust bundle with the identities that a client accepts behind a service port."""
     name = names.peers(ref)
     context = CertificateValidationContext(
-        trusted_ca=inline(trust_bundle), match_typed_subject_alt_names=san_matchers(identities)
+        trusted_ca=inline(trust_bundle),
+        match_typed_subject_alt_names=san_matchers(identities),
+        max_verify_depth=LONGEST_CHAIN,
     )
     return Resource.of(SECRET, name, encode(TlsSecret(name=name, validation_context=context)))
 

@@ -34,6 +34,7 @@ def test_peers_are_the_exact_identities_behind_a_service() -> None:
         "match_typed_subject_alt_names": [
             {"san_type": "URI", "matcher": {"exact": str(spiffe(name))}} for name in "ab"
         ],
+        "max_verify_depth": 3,
     }
 
 
@@ -46,7 +47,8 @@ def test_a_list_of_names_is_never_empty() -> None:
 def test_trust_alone_accepts_every_identity_of_the_mesh() -> None:
     """For servers whose callers are judged request by request."""
     assert shown(trust_secret(b"roots"))["validation_context"] == {
-        "trusted_ca": {"inline_string": "roots"}
+        "trusted_ca": {"inline_string": "roots"},
+        "max_verify_depth": 3,
     }
 
 
