@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -13,6 +13,7 @@ import structlog
 from smi_xds.ads.status import Status
 from smi_xds.app.authority import Keeper
 from smi_xds.app.distribution import Distribution
+from smi_xds.app.meshed import Namespaces
 from smi_xds.app.pipeline import Pipeline
 from smi_xds.app.pulse import Pulse
 from smi_xds.config import ServeConfig
@@ -93,14 +94,13 @@ class Keeping:
         await connection.open()
         stack.push_async_callback(connection.close)
 
-        def namespaces() -> Collection[str]:
-            mesh = pipeline.mesh
-            return {it.namespace for it in mesh.workloads} if mesh is not None else ()
-
+        # Where the state is, whoever looks after us finds the roots.
+        secret = config.authority.secret
+        own = frozenset({secret.namespace} if secret is not None else ())
         return TrustMaps(
             connection,
             bundle=lambda: self.keeper.current.trust_bundle,
-            namespaces=namespaces,
+            namespaces=Namespaces(lambda: pipeline.mesh, own=own),
             is_leader=is_leader,
         )
 
