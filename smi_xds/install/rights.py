@@ -12,17 +12,22 @@ from smi_xds.sources.kube_kinds import KINDS
 Rule: TypeAlias = Mapping[str, Sequence[str]]
 
 # Of objects that are known by name; `create` cannot be limited so (Kubernetes, "RBAC").
-_KEEP = ("get", "update", "patch")
+_KEEP = ("get", "update")
 
 
 def cluster_rules() -> list[dict[str, Any]]:
     """What holds in every namespace; the rights of the webhooks are a role of their own."""
     groups = sorted({it.group for it in KINDS})
     reads = [
-        _rule(group, [it.plural for it in KINDS if it.group == group], ["list", "watch"])
+        _rule(group, [it.plural for it in KINDS if it.group == group], _reading(group))
         for group in groups
     ]
     return [*reads, *_status(), *_telling()]
+
+
+def _reading(group: str) -> list[str]:
+    # Before it writes what became of an object, the leader reads that one.
+    return [*(["get"] if group in {it.group for it in SMI_KINDS.values()} else []), "list", "watch"]
 
 
 def _status() -> Iterable[dict[str, Any]]:
@@ -33,7 +38,7 @@ def _status() -> Iterable[dict[str, Any]]:
 
 
 def _telling() -> Iterable[dict[str, Any]]:
-    yield _rule("", ["events"], ["create", "patch"])
+    yield _rule("events.k8s.io", ["events"], ["create", "patch"])
     # Whose token a sidecar shows.
     yield _rule("authentication.k8s.io", ["tokenreviews"], ["create"])
     # Our root, where pods can mount it.

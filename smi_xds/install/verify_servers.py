@@ -11,6 +11,8 @@ from smi_xds.install.forward import forwarded, ready_replicas
 from smi_xds.install.names import NAME, NAMESPACE, XDS_TLS_PORT
 from smi_xds.problems import AskError
 
+_PORT: Final = "xDS port"
+_PROXIES: Final = "proxies"
 _HOST: Final = f"{NAME}.{NAMESPACE}.svc"
 _PATIENCE: Final = 10.0
 _LOGS: Final = f"See `kubectl logs --namespace {NAMESPACE} deployment/{NAME}`."
@@ -21,25 +23,41 @@ def servers(config: KubernetesConfig, bundle: str) -> list[Finding]:
     """What is to be said of all ready replicas."""
     try:
         pods = ready_replicas(config)
-        with forwarded(config, pods, port=XDS_TLS_PORT) as addresses:
-            port = _port(pods, addresses, bundle)
-        with forwarded(config, pods) as addresses:
-            return [port, _proxies(addresses)]
     except AskError as error:
-        return [unknown(what, str(error), cure=_REACH) for what in ("xDS port", "proxies")]
+        return [_unreached(what, error) for what in (_PORT, _PROXIES)]
+    return [_port_of(config, pods, bundle), _proxies_of(config, pods)]
+
+
+def _port_of(config: KubernetesConfig, pods: Sequence[str], bundle: str) -> Finding:
+    try:
+        with forwarded(config, pods, port=XDS_TLS_PORT) as addresses:
+            return _port(pods, addresses, bundle)
+    except AskError as error:
+        return _unreached(_PORT, error)
+
+
+def _proxies_of(config: KubernetesConfig, pods: Sequence[str]) -> Finding:
+    try:
+        with forwarded(config, pods) as addresses:
+            return _proxies(addresses)
+    except AskError as error:
+        return _unreached(_PROXIES, error)
+
+
+def _unreached(what: str, error: AskError) -> Finding:
+    return unknown(what, str(error), cure=_REACH)
 
 
 def _port(pods: Sequence[str], addresses: Sequence[Address], bundle: str) -> Finding:
-    what = "xDS port"
     if not bundle:
         cure = "See `trust bundle` above."
-        return unknown(what, "whom to trust is not known", cure=cure)
+        return unknown(_PORT, "whom to trust is not known", cure=cure)
     for pod, address in zip(pods, addresses, strict=True):
         try:
             _greet(address, bundle)
         except OSError as error:
-            return failed(what, f"{pod}: {error}", cure=_LOGS)
-    return well(what, f"{len(pods)} replicas answer on {XDS_TLS_PORT} as {_HOST}")
+            return failed(_PORT, f"{pod}: {error}", cure=_LOGS)
+    return well(_PORT, f"{len(pods)} replicas answer on {XDS_TLS_PORT} as {_HOST}")
 
 
 def _greet(address: Address, bundle: str) -> None:
@@ -56,22 +74,21 @@ def _greet(address: Address, bundle: str) -> None:
 def _proxies(addresses: Sequence[Address]) -> Finding:
     from smi_xds.debug import client
 
-    what = "proxies"
     found: dict[str, list[Any]] = {}
     for address in addresses:
         for proxy in client.list_proxies(address):
             found.setdefault(proxy["node"], []).append(proxy)
     if not found:
-        return well(what, "there are none yet")
+        return well(_PROXIES, "there are none yet")
     refused = [node for node, seen in found.items() if _is_any(seen, "STATE_NACKED")]
     if refused:
         cure = f"See `smi-xds proxies --kubernetes {sorted(refused)[0]}`."
-        return failed(what, f"{_some(refused)} refused what was sent", cure=cure)
+        return failed(_PROXIES, f"{_some(refused)} refused what was sent", cure=cure)
     away = [node for node, seen in found.items() if not any(it["streams"] for it in seen)]
     if away:
         detail = f"{_some(away)} of {len(found)} are not connected"
-        return failed(what, detail, cure="See the logs of their sidecars, and that they run.")
-    return well(what, f"{len(found)} are connected")
+        return failed(_PROXIES, detail, cure="See the logs of their sidecars, and that they run.")
+    return well(_PROXIES, f"{len(found)} are connected")
 
 
 def _is_any(seen: Sequence[Any], state: str) -> bool:

@@ -1,15 +1,21 @@
 """The manifests of an installation: what they promise, and that files are the same."""
 
+import gc
 from typing import Any
 
+import pytest
 import yaml
 
 from deploy.generate import KUBERNETES
-from smi_xds.config import DEFAULT_WEBHOOK_SERVICE, MeshConfig
+from smi_xds import app
+from smi_xds.config import DEFAULT_WEBHOOK_SERVICE, LeaseConfig, MeshConfig, ServeConfig
+from smi_xds.config_authority import SecretName
+from smi_xds.crds.definition import WEBHOOK_PORT
 from smi_xds.install.manifests import installation, manifest_files, namespace
-from smi_xds.install.names import LABELS, NAME, NAMESPACE, SELECTOR
+from smi_xds.install.names import AUTHORITY_SECRET, LABELS, LEASE, NAME, NAMESPACE, SELECTOR
 from smi_xds.install.workload import Choices, arguments, deployment, service
 from smi_xds.values import AccessMode, Mode
+from tests.support.cli import run_cli
 
 INSTALLED = installation(Choices())
 
@@ -111,6 +117,35 @@ def test_choices_are_taken() -> None:
     assert container["image"] == "here/smi-xds:7"
     wanted = {"--trust-domain=example.org", "--access-mode=shadow", "--mtls-mode=permissive"}
     assert wanted <= set(container["args"])
+
+
+def test_the_arguments_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `serve` itself: in a pod, with the ports and names of the other manifests."""
+    taken: list[ServeConfig] = []
+
+    def take(config: ServeConfig) -> int:
+        taken.append(config)
+        return 0
+
+    monkeypatch.setattr(app, "serve", take)
+    # It would stop looking for garbage until it serves.
+    monkeypatch.setattr(gc, "disable", lambda: None)
+
+    assert run_cli(*arguments(MeshConfig())) == 0
+
+    [config] = taken
+    assert config.kubernetes is not None
+    assert config.kubernetes.in_cluster
+    assert config.xds_address is not None
+    assert str(config.xds_address) == "127.0.0.1:15010"
+    assert config.xds_tls is not None
+    assert str(config.xds_tls.tokens) == "0.0.0.0:15012"
+    assert config.xds_tls.names[0] == f"{NAME}.{NAMESPACE}.svc"
+    assert config.authority.secret == SecretName(NAMESPACE, AUTHORITY_SECRET)
+    assert config.webhooks is not None
+    assert str(config.webhooks.address) == f"0.0.0.0:{WEBHOOK_PORT}"
+    assert config.lease == LeaseConfig(namespace=NAMESPACE, name=LEASE)
+    assert config.write_back is True
 
 
 def test_there_is_time_to_leave() -> None:
