@@ -136,18 +136,18 @@ def _with_body(old: Resource, body: bytes) -> Resource:
     return Resource.of(old.type, old.name, body, needs=old.needs)
 
 
-async def _lines() -> AsyncIterator[bytes]:
+async def lines() -> AsyncIterator[bytes]:
     """Yield the lines of the standard input, until it ends."""
     loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[bytes] = asyncio.Queue()
+    pending: asyncio.Queue[bytes] = asyncio.Queue()
 
     def read() -> None:
         for line in sys.stdin.buffer:
-            loop.call_soon_threadsafe(lines.put_nowait, line)
-        loop.call_soon_threadsafe(lines.put_nowait, b"")
+            loop.call_soon_threadsafe(pending.put_nowait, line)
+        loop.call_soon_threadsafe(pending.put_nowait, b"")
 
     threading.Thread(target=read, daemon=True).start()
-    while line := await lines.get():
+    while line := await pending.get():
         yield line
 
 
@@ -155,7 +155,7 @@ async def serve() -> None:
     """Do as told until the input ends."""
     ours = Ours()
     async with AsyncExitStack() as stack:
-        async for line in _lines():
+        async for line in lines():
             reply = await ours.handle(json.loads(line), stack)
             sys.stdout.write(json.dumps(reply) + "\n")
             sys.stdout.flush()
