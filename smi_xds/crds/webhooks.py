@@ -72,7 +72,13 @@ def _service() -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": WEBHOOK_SERVICE, "namespace": WEBHOOK_NAMESPACE, "labels": _LABELS},
-        "spec": {"selector": {"app.kubernetes.io/name": "smi-xds"}, "ports": [port]},
+        "spec": {
+            "selector": {"app.kubernetes.io/name": "smi-xds"},
+            "ports": [port],
+            # A server is ready when it has listed everything; where objects are still stored in
+            # another version, that takes an answer of its own webhook.
+            "publishNotReadyAddresses": True,
+        },
     }
 
 

@@ -4,14 +4,16 @@ The Service leads to this machine (ExternalName), by the name that the certifica
 rights are those of deploy/kubernetes/webhooks and reading, no more.
 """
 
+import contextlib
 import json
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -64,23 +66,24 @@ class Installed:
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._kubeconfig = kubeconfig
+        self._port = _free_port()
+        self.lead_back()
 
     def start(self) -> None:
-        """Start the server, lead the API server to it, and wait until it is trusted."""
+        """Start the server, and wait until it is trusted."""
         self._starts += 1
         log = self._folder / f"serve-{self._starts}.log"
         flags = [
             *("serve", "--kubernetes", "--kubeconfig", str(self._kubeconfig)),
             *("--xds-address", "127.0.0.1:0", "--monitoring-address", "127.0.0.1:0"),
-            *("--webhook-address", "127.0.0.1:0", "--log-format", "json"),
+            *("--webhook-address", f"127.0.0.1:{self._port}", "--log-format", "json"),
             *("--state-folder", str(self._folder / "state")),
         ]
         main = "from smi_xds.cli.main import main; main()"
         command = tethered(Path(sys.executable), "-c", main, *flags)
         with log.open("wb") as written:
             self._process = subprocess.Popen(command, stderr=written, start_new_session=True)
-        address = eventually(lambda: _served(log), deadline=DEADLINE, what=f"serving in {log}")
-        self.lead_to(int(address.rpartition(":")[2]))
+        eventually(lambda: _is_served(log), deadline=DEADLINE, what=f"serving in {log}")
         eventually(lambda: webhooks_answer(self.kube), deadline=DEADLINE, retry_on=(KubectlError,))
 
     def kill(self) -> None:
@@ -103,6 +106,10 @@ class Installed:
     def bundles(self) -> set[str]:
         """The roots that the definitions trust."""
         return set(self.kube.kubectl("get", "crd", "-o", f"jsonpath={CLIENT}").split())
+
+    def lead_back(self) -> None:
+        """Have the API server ask the server that `start` starts."""
+        self.lead_to(self._port)
 
     def lead_to(self, port: int) -> None:
         """Have the API server ask there."""
@@ -142,12 +149,18 @@ def _is_oldest(document: Mapping[str, Any]) -> bool:
     return str(document["apiVersion"]).endswith(f"/{oldest}")
 
 
-def _served(log: Path) -> str | None:
-    for line in log.read_text().splitlines():
-        if line.startswith("{") and (event := json.loads(line))["event"] == "serving":
-            address: str = event["webhook_address"]
-            return address
-    return None
+def _is_served(log: Path) -> bool:
+    lines = log.read_text().splitlines()
+    return any(line.startswith("{") and json.loads(line)["event"] == "serving" for line in lines)
+
+
+def _free_port() -> int:
+    """One that stays free while the server is away: no client's connection gets it by itself."""
+    for port in random.sample(range(28_000, 32_000), 100):  # below the system's own choice
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise OSError("there is no free port from 28000 to 31999")
 
 
 def documents(prefix: str, *, per_version: int) -> Iterator[dict[str, Any]]:
@@ -206,7 +219,7 @@ def refusal(kube: Kube, verb: str, document: Mapping[str, Any], *flags: str) -> 
     return str(refused.value)
 
 
-@contextmanager
+@contextlib.contextmanager
 def webhooks_installed(kube: KubeCluster, folder: Path) -> Iterator[Installed]:
     """Install them, and start the server behind them."""
     installed = Installed(kube, folder, kubeconfig=install(kube, folder))

@@ -35,6 +35,7 @@ from tests.kube.installed import (
     refusal,
 )
 from tests.kube.test_conversion import WRITTEN
+from tests.kube.test_migration import migrate, store_as
 from tests.support.wait import eventually_async
 
 # A start of all that is here takes 15 s; this is for a machine that does much else.
@@ -115,11 +116,15 @@ def test_a_restriction_is_not_dropped_unseen(installed: Installed) -> None:
 
 
 def test_while_nobody_answers_things_go_on(installed: Installed) -> None:
-    """What is stored is read, written and made in its own version, unjudged; other versions come
-    back with the webhook, and with another root after it was lost."""
+    """What is stored is read, written and made in its own version, unjudged, by kubectl as by us;
+    other versions come back with the webhook, and with another root after it was lost."""
     kube = installed.kube
     before = installed.bundles()
     assert len(before) == 1
+    store_as(kube, "v1alpha3")
+    kube.apply(_old("migrated"))
+    store_as(kube, "v1alpha4")
+    migrate(kube, "v1alpha4")
     installed.kill()
     try:
         kube.apply(mk_split("meanwhile"))
@@ -130,13 +135,25 @@ def test_while_nobody_answers_things_go_on(installed: Installed) -> None:
         _use_kubectl(kube)
         with pytest.raises(KubectlError, match="conversion webhook"):
             read(kube, "TrafficSplit", "v1alpha1")
+        # Which the server cannot list before it converts it itself.
+        store_as(kube, "v1alpha3")
+        kube.apply(_old("unmigrated"))
+        store_as(kube, "v1alpha4")
     finally:
         installed.forget_authority()
         installed.start()
 
     assert "meanwhile" in read(kube, "TrafficSplit", "v1alpha1")
+    assert {"migrated", "unmigrated"} <= set(read(kube, "TrafficTarget", "v1alpha4"))
     after = installed.bundles()
     assert (len(after), after & before) == (1, set())
+
+
+def _old(name: str) -> dict[str, Any]:
+    """A TrafficTarget as the definitions of smi-sdk-go store it."""
+    spec = {**BAD["spec"], "destination": {"kind": "ServiceAccount", "name": "web"}}
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {**BAD, "apiVersion": "access.smi-spec.io/v1alpha3", "metadata": metadata, "spec": spec}
 
 
 def _use_kubectl(kube: KubeCluster) -> None:
@@ -191,6 +208,7 @@ async def test_new_certificates_fail_no_request(installed: Installed) -> None:
                 tls.certificate = tls._issue(wall_clock())
                 serials.add(tls.certificate.certificate_chain)
                 await asyncio.sleep(0.01)
+    await asyncio.to_thread(installed.lead_back)
     await asyncio.to_thread(installed.start)
 
     assert len(serials) > 5
