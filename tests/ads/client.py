@@ -96,16 +96,24 @@ async def stream(
     is_delta: bool = True,
     node: str | None = NODE,
     service: Service = DISCOVERY_SERVICES[0],
+    credentials: grpc.ChannelCredentials | None = None,
+    token: str | None = None,
 ) -> AsyncIterator[Stream]:
-    """A stream on a connection of its own."""
+    """A stream on a connection of its own, with what proves who it is."""
     method = f"{'Delta' if is_delta else 'Stream'}{service.noun}"
     options = [
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    async with grpc.aio.insecure_channel(target, options) as channel:
-        call: Any = channel.stream_stream(f"/{service.name}/{method}")()
+    opened = (
+        grpc.aio.insecure_channel(target, options)
+        if credentials is None
+        else grpc.aio.secure_channel(target, credentials, options)
+    )
+    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+    async with opened as channel:
+        call: Any = channel.stream_stream(f"/{service.name}/{method}")(metadata=metadata)
         try:
             yield Stream(call, is_delta=is_delta, node=node)
         finally:
