@@ -13,7 +13,7 @@ import pytest
 
 from smi_xds.config import Address, KubernetesConfig
 from smi_xds.debug import client
-from smi_xds.demo.story import BUYER, STORE_V1, STORE_V2
+from smi_xds.demo.story import BUYER, PORT, STORE_V1, STORE_V2
 from smi_xds.sources.kube_connection import Connection
 from tests.faults.sizes import Sizes
 from tests.faults.watching import memory_mb, metric, tell
@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.kube, pytest.mark.envoy]
 _NAMESPACE = "bookstore"
 _GROUPS = f"/apis/specs.smi-spec.io/v1alpha4/namespaces/{_NAMESPACE}/httproutegroups"
 _SPLITS = f"/apis/split.smi-spec.io/v1alpha4/namespaces/{_NAMESPACE}/trafficsplits"
+_SERVICES = f"/api/v1/namespaces/{_NAMESPACE}/services"
+_PAIRS_OF_A_SERVICE = 5
 _AT_ONCE = 16
 """Writes under way: more make neither of two cores faster."""
 _MOST_MB = 150
@@ -56,8 +58,7 @@ async def _storm(story: Bookstore, kube: KubeCluster, relay: Relay) -> None:
     async with _connected(kube) as connection:
         storm = Storm(story, connection, pairs=Sizes.chosen().objects // 2)
         async with story.watched("a thousand objects are made", shares=AS_APPLIED):
-            await storm.write(0, _create)
-            await storm.arrived(0)
+            await storm.make()
         async with story.watched("a thousand objects change", shares=AS_APPLIED):
             await storm.measured("as fast as they are written", storm.write(1, _change))
         async with story.watched("a thousand objects change at once", shares=AS_APPLIED):
@@ -68,7 +69,10 @@ async def _storm(story: Bookstore, kube: KubeCluster, relay: Relay) -> None:
 
 
 async def _open(relay: Relay) -> None:
+    """Let the server in again, and wait until it tries."""
+    before = relay.passed
     relay.is_open = True
+    await eventually_async(lambda: relay.passed > before, what="a connection")
 
 
 @asynccontextmanager
@@ -92,6 +96,16 @@ def _group(number: int, generation: int) -> dict[str, Any]:
     }
 
 
+def _service(number: int) -> dict[str, Any]:
+    """One more name for all bookstores."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": f"storm-{number}"},
+        "spec": {"selector": {"app": "bookstore"}, "ports": [{"name": "http", "port": PORT}]},
+    }
+
+
 def _split(number: int, generation: int) -> dict[str, Any]:
     """Those requests are split in a way of their own."""
     return {
@@ -99,7 +113,7 @@ def _split(number: int, generation: int) -> dict[str, Any]:
         "kind": "TrafficSplit",
         "metadata": {"name": f"storm-{number}"},
         "spec": {
-            "service": "bookstore",
+            "service": f"storm-{number // _PAIRS_OF_A_SERVICE}",
             "matches": [{"kind": "HTTPRouteGroup", "name": f"storm-{number}"}],
             "backends": weights(10 + generation, 20 + generation),
         },
@@ -130,14 +144,24 @@ class Storm:
         self._connection = connection
         self._pairs = pairs
 
+    async def make(self) -> None:
+        """Write each object for the first time, and the services before them."""
+        count = -(-self._pairs // _PAIRS_OF_A_SERVICE)
+        await self._write([(_SERVICES, _service(number)) for number in range(count)], _create)
+        await self.write(0, _create)
+        await self.arrived(0)
+
     async def write(self, generation: int, write: Write) -> None:
         """Write each object once."""
+        self._generation = generation
         waiting = [
             (path, make(number, generation))
             for number in range(self._pairs)
             for path, make in ((_GROUPS, _group), (_SPLITS, _split))
         ]
-        self._generation = generation
+        await self._write(waiting, write)
+
+    async def _write(self, waiting: list[tuple[str, dict[str, Any]]], write: Write) -> None:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(_AT_ONCE):
                 tasks.create_task(self._write_all(waiting, write))

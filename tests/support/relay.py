@@ -21,6 +21,8 @@ class Relay:
         """Whether new connections are passed on; otherwise they are broken off at once."""
         self.cuts = 0
         """How many connections were cut so far."""
+        self.passed = 0
+        """How many were passed on."""
         self.port = 0
         self._targets = targets
         self._turns = count()
@@ -32,7 +34,8 @@ class Relay:
         for writer in self._writers:
             # Without lingering the end is a reset, not a farewell.
             connected = writer.get_extra_info("socket")
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(OSError):  # it is over already
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def cut_every(self, seconds: float) -> None:
@@ -48,6 +51,7 @@ class Relay:
             onward = await self._connect() if self.is_open else None
             if onward is None:
                 return
+            self.passed += 1
             there_reader, there_writer = onward
             try:
                 async with asyncio.TaskGroup() as tasks:
