@@ -11,8 +11,8 @@ import msgspec
 from smi_xds.config import KubernetesConfig
 from smi_xds.install.names import FIELD_MANAGER
 from smi_xds.problems import AskError
+from smi_xds.sources.kube_api import RefusedError, UnreachableError
 from smi_xds.sources.kube_connection import Connection
-from smi_xds.sources.kube_watch import RefusedError, UnreachableError
 
 Json: TypeAlias = dict[str, Any]
 

@@ -9,7 +9,7 @@ from smi_xds.install.cluster import Cluster
 from smi_xds.install.findings import Finding, failed, unknown, well
 from smi_xds.install.names import NAME, NAMESPACE
 from smi_xds.objects.versions import SMI_KINDS
-from smi_xds.sources.kube_watch import RefusedError
+from smi_xds.sources.kube_api import RefusedError
 
 _CURE: Final = (
     "The API server has to reach the Service smi-xds-webhooks on port 15017. "

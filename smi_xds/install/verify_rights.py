@@ -8,7 +8,7 @@ from smi_xds.install.cluster import Cluster
 from smi_xds.install.findings import INSTALL, Finding, failed, unknown, well
 from smi_xds.install.names import NAME, NAMESPACE
 from smi_xds.install.rights import all_rules
-from smi_xds.sources.kube_watch import RefusedError
+from smi_xds.sources.kube_api import RefusedError
 
 ACCOUNT: Final = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 _GROUPS: Final = (

@@ -18,7 +18,11 @@ from smi_xds.install import verify_objects, verify_servers
 from smi_xds.install.cluster import Cluster, ForbiddenError, path_of
 from smi_xds.install.findings import Finding, State
 from smi_xds.install.names import NAME, NAMESPACE
+from smi_xds.install.verify_answers import conversion_answers, validation_answers
+from smi_xds.install.verify_rights import ACCOUNT, rights_granted
 from smi_xds.install.workload import Choices, deployment
+from smi_xds.objects.versions import SMI_KINDS
+from smi_xds.sources.kube_api import RefusedError
 from smi_xds.xds.resources import CLUSTER
 from tests.ads.client import NODE, serving, stream
 from tests.ads.play import resources
@@ -230,3 +234,89 @@ async def test_proxies_have_to_be_connected_and_content() -> None:
             await served.status.converged()
             found = await said()
     assert (found.state, found.detail) == (State.OK, "1 are connected")
+
+
+class Reviews:
+    """A cluster that judges rights; what was asked is kept."""
+
+    def __init__(self, *, me: str, denied: str = "", refuses: int = 0) -> None:
+        self.me, self.denied, self.refuses = me, denied, refuses
+        self.kinds: set[str] = set()
+        self.users: set[str] = set()
+
+    async def create(self, path: str, it: Mapping[str, Any], **_: object) -> dict[str, Any]:
+        if path.endswith("/selfsubjectreviews"):
+            return {"status": {"userInfo": {"username": self.me}}}
+        if self.refuses:
+            raise RefusedError(self.refuses, "you may not review")
+        self.kinds.add(it["kind"])
+        self.users.add(it["spec"].get("user", ""))
+        return {"status": {"allowed": it["spec"]["resourceAttributes"]["resource"] != self.denied}}
+
+
+async def test_rights_are_asked_one_by_one() -> None:
+    """Of the account by others, of itself by itself; what is missing is listed."""
+    admin, itself = Reviews(me="admin"), Reviews(me=ACCOUNT, denied="leases")
+
+    whole = await rights_granted(cast("Cluster", admin))
+    part = await rights_granted(cast("Cluster", itself))
+
+    assert (whole.state, admin.kinds) == (State.OK, {"SubjectAccessReview"})
+    assert admin.users == {ACCOUNT}
+    assert (part.state, itself.kinds) == (State.FAILED, {"SelfSubjectAccessReview"})
+    assert part.detail == (
+        f"{ACCOUNT} may not create leases.coordination.k8s.io; "
+        "get leases.coordination.k8s.io smi-xds-leader; "
+        "update leases.coordination.k8s.io smi-xds-leader"
+    )
+
+
+async def test_who_may_not_ask_for_rights_does_not_know() -> None:
+    """And hears which right that takes."""
+    found = await rights_granted(cast("Cluster", Reviews(me="nobody", refuses=403)))
+
+    assert (found.state, found.detail) == (State.UNKNOWN, "you may not review")
+    assert "subjectaccessreviews" in found.cure
+
+
+class Webhooks:
+    """A cluster whose API server answers like that to whatever is tried."""
+
+    def __init__(self, status: int = 0, message: str = "") -> None:
+        self._status, self._message = status, message
+        self.tried: list[str] = []
+
+    async def create(
+        self, path: str, it: Mapping[str, Any], *, params: Mapping[str, str]
+    ) -> dict[str, Any]:
+        assert params == {"dryRun": "All"}
+        self.tried.append(f"{it['kind']} {it['apiVersion'].rpartition('/')[2]}")
+        if self._status:
+            raise RefusedError(self._status, self._message)
+        return dict(it)
+
+
+async def test_conversion_is_tried_with_every_kind() -> None:
+    """From the oldest version; the first that fails is told in the API server's words."""
+    fine, bad = Webhooks(), Webhooks(500, "conversion webhook failed: x509")
+
+    well = await conversion_answers(cast("Cluster", fine))
+    failed = await conversion_answers(cast("Cluster", bad))
+    unknown = await conversion_answers(cast("Cluster", Webhooks(403, "you may not create")))
+
+    old = {f"{it.kind} {it.versions[0]}" for it in SMI_KINDS.values() if len(it.versions) > 1}
+    assert (well.state, set(fine.tried)) == (State.OK, old)
+    assert (failed.state, len(bad.tried)) == (State.FAILED, 1)
+    assert "x509" in failed.detail
+    assert unknown.state is State.UNKNOWN
+
+
+async def test_validation_has_to_refuse() -> None:
+    """By our webhook: what is taken, or refused by somebody else, was not judged by us."""
+    ours = 'admission webhook "validate.smi-xds.io" denied the request: no'
+    said = {
+        webhooks: (await validation_answers(cast("Cluster", webhooks))).state
+        for webhooks in (Webhooks(400, ours), Webhooks(), Webhooks(422, "?"), Webhooks(403, "?"))
+    }
+
+    assert list(said.values()) == [State.OK, State.FAILED, State.FAILED, State.UNKNOWN]
