@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ def compact(kube: KubeCluster) -> int:
     """Forget all versions but the last, which is returned: lists and watches of others get 410."""
     socket_file = str(kube.scratch / "etcd:1")
     revision = int(_post(socket_file, "/v3/kv/range", {"key": "AA=="})["header"]["revision"])
-    _post(socket_file, "/v3/kv/compaction", {"revision": revision, "physical": True})
+    with suppress(CompactedError):  # by somebody else, just now
+        _post(socket_file, "/v3/kv/compaction", {"revision": revision, "physical": True})
     return revision
+
+
+class CompactedError(Exception):
+    """There is nothing to forget."""
 
 
 def _post(socket_file: str, path: str, body: Mapping[str, object]) -> Any:
@@ -25,6 +31,8 @@ def _post(socket_file: str, path: str, body: Mapping[str, object]) -> Any:
         connection.request("POST", path, json.dumps(body))
         answer = connection.getresponse()
         said = answer.read()
+        if b"has been compacted" in said:
+            raise CompactedError
         if answer.status != http.HTTPStatus.OK:
             raise OSError(f"etcd: {path}: {answer.status} {said!r}")
         return json.loads(said)
