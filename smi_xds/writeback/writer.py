@@ -34,7 +34,7 @@ BATCH: Final = 50
 _LOOK: Final = 0.5
 _SHARE: Final = 10
 # Objects looked at before streams get their turn: about a millisecond.
-_CHUNK: Final = 30
+_CHUNK: Final = 10
 # Seconds after which all objects are read again, for those whose status somebody else changed.
 _RELIST: Final = 600.0
 # Seconds for which a kind is left alone that we may not write, and after which to look for what was
@@ -142,10 +142,11 @@ class Writer:
         for ref in self.desk.due(self._clock())[:BATCH]:
             if self._is_muted(ref):
                 continue
+            began = self._clock()
             # What is not answered while it leads may not be under way any more.
             async with asyncio.timeout(min(_ANSWER, self._leadership.left)):
                 await self._write(ref)
-            await asyncio.sleep(self._pace)
+            await asyncio.sleep(max(0.0, self._pace - (self._clock() - began)))
 
     async def _write(self, ref: ObjectRef) -> None:
         draft = await self._draft(ref)
