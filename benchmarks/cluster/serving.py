@@ -77,12 +77,20 @@ async def served(kubeconfig: Path, *more: str) -> AsyncIterator[Served]:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         began = time.monotonic()
         process = _started(command, environment)
+        assert process.stderr is not None
+        # What it says once it serves is to be read by somebody.
+        rest = threading.Thread(target=process.stderr.read, daemon=True)
         try:
             async with asyncio.timeout(_PATIENCE):
-                yield await asyncio.to_thread(_wait, process, began)
+                server = await asyncio.to_thread(_wait, process, began)
+            rest.start()
+            yield server
         finally:
             process.terminate()
             await asyncio.to_thread(process.wait)
+            if rest.is_alive():
+                await asyncio.to_thread(rest.join)
+            process.stderr.close()
 
 
 def _started(command: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
@@ -100,8 +108,6 @@ def _wait(process: "subprocess.Popen[str]", began: float) -> Served:
             synced = time.monotonic() - began
         if event["event"] == "serving":
             started = time.monotonic() - began
-            # What it says from now on is to be read by somebody.
-            threading.Thread(target=process.stderr.read, daemon=True).start()
             return Served(
                 process=process,
                 started=started,
