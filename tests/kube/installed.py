@@ -1,7 +1,7 @@
 """An API server in which our webhooks are installed, and `smi-xds serve` behind them.
 
 The Service leads to this machine (ExternalName), by the name that the certificate is for; our
-rights are those of deploy/kubernetes/webhooks and reading, no more.
+rights are those that deploy/kubernetes grants.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from smi_xds.demo.processes import tethered
 from smi_xds.identity.ca import Authority
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.state import load_or_create
+from smi_xds.install.rights import cluster_rules, own_rules
 from smi_xds.objects.versions import SMI_KINDS
 from tests.kube.api import Kube, KubectlError
 from tests.kube.cluster import ADMIN_TOKEN, KubeCluster
@@ -37,10 +38,6 @@ from tests.support.wait import eventually
 
 DEADLINE = 60.0
 NAMESPACE = "default"
-READ = (
-    "namespaces,serviceaccounts,services,pods,endpointslices.discovery.k8s.io,"
-    + ",".join(f"{it.plural}.{it.group}" for it in SMI_KINDS.values())
-)  # fmt: skip
 CLIENT = "{.items[*].spec.conversion.webhook.clientConfig.caBundle}"
 
 
@@ -245,7 +242,21 @@ def install(kube: KubeCluster, folder: Path) -> Path:
     kube.kubectl(
         "create", "service", "externalname", WEBHOOK_SERVICE, "--external-name=localhost", target[2]
     )
-    kube.kubectl("create", "clusterrole", "read", "--verb=list,watch", f"--resource={READ}")
-    user = f"--serviceaccount={WEBHOOK_NAMESPACE}:smi-xds"
-    kube.kubectl("create", "clusterrolebinding", "read", "--clusterrole=read", user)
+    kube.kubectl("apply", "-f", "-", stdin=as_list(_rights()))
     return kube.kubeconfig_for("smi-xds", namespace=WEBHOOK_NAMESPACE)
+
+
+def _rights() -> Iterator[dict[str, object]]:
+    """Of the account, in the cluster and in its own namespace."""
+    group, name = "rbac.authorization.k8s.io", "smi-xds-server"
+    subject = {"kind": "ServiceAccount", "name": "smi-xds", "namespace": WEBHOOK_NAMESPACE}
+    granted = (
+        ("Cluster", {"name": name}, cluster_rules()),
+        ("", {"name": name, "namespace": WEBHOOK_NAMESPACE}, own_rules()),
+    )
+    for scope, metadata, rules in granted:
+        role = f"{scope}Role"
+        head = {"apiVersion": f"{group}/v1", "metadata": metadata}
+        yield {**head, "kind": role, "rules": rules}
+        ref = {"apiGroup": group, "kind": role, "name": name}
+        yield {**head, "kind": f"{role}Binding", "roleRef": ref, "subjects": [subject]}

@@ -7,9 +7,10 @@ counts who answers and what fails. In a network namespace, where ports can be fi
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import sqrt
 from pathlib import Path
 
@@ -44,6 +45,8 @@ _TO_SEE, _SEEN = 200, 2.0
 # Then so many are judged, once. 5 standard deviations are off by chance once in 1.7 million.
 _TO_JUDGE, _ALLOWED = 400, 5.0
 _TIME_TO_SHOW = 60.0
+# Seconds after a change in which no status is written (docs/writers.md).
+_QUIET = 2.0
 
 Shares = Mapping[str, int]
 """By pod; they are relative."""
@@ -59,6 +62,8 @@ class Shop:
     pods: Mapping[str, int]
     """The last numbers of their addresses."""
     seen: list[Counted] = field(default_factory=list)
+    wrote: float = 0.0
+    """When a writer wrote last."""
 
     async def shows(self, what: str, shares: Shares) -> None:
         """See that requests are spread so; AssertionError where they are not, or some fail."""
@@ -73,6 +78,31 @@ class Shop:
         # With messages: in a network namespace nobody rewrites assertions.
         assert not off, f"{what}: {off}"
         self._nothing_failed(what)
+
+    async def write(self, split: str, act: Callable[[], object]) -> None:
+        """Let a writer do something that a status in between would undo.
+
+        At once, where it is soon after the last time: then nobody writes a status. Else after the
+        status has been written, for as long as a test takes.
+        """
+        now = asyncio.get_running_loop().time
+        if now() > self.wrote + _QUIET:
+            await eventually_async(partial(self.is_told, split), deadline=_TIME_TO_SHOW)
+        await asyncio.to_thread(act)
+        self.wrote = now()
+
+    async def is_told(self, split: str) -> bool:
+        """Whether the conditions of a TrafficSplit, if there is one, are of its generation."""
+        text = await self.kubectl("get", "ts", split, "-o", "json", "--ignore-not-found")
+        if not text:
+            return True
+        found = json.loads(text)
+        conditions = {it["type"]: it for it in found.get("status", {}).get("conditions", ())}
+        assert "Programmed" in conditions, conditions
+        assert conditions["Programmed"]["status"] == "True", conditions
+        generations = {it["observedGeneration"] for it in conditions.values()}
+        assert generations == {found["metadata"]["generation"]}, conditions
+        return True
 
     async def ready(self, pod: str, *, ready: bool = True) -> None:
         """Say what a readiness probe would; a pod of a Deployment with no replicas is not ready."""
@@ -154,7 +184,7 @@ async def shop(
         account = await asyncio.to_thread(install, kube, folder)
         arguments = (
             *("--kubernetes", "--kubeconfig", account, "--state-folder", folder / "state"),
-            *("--xds-address", _XDS_ADDRESS, "--webhook-address", _WEBHOOK_ADDRESS),
+            *("--xds-address", _XDS_ADDRESS, "--webhook-address", _WEBHOOK_ADDRESS, "--write-back"),
         )
         plane = await stack.enter_async_context(control_plane(*arguments, folder=folder))
         await plane.start()

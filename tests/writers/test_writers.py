@@ -48,7 +48,7 @@ async def test_flagger(kube_binary: Path, tmp_path: Path) -> None:
             owner, it.kube, "Canary", "flagger.app", "v1beta1", "podinfo"
         )
         router = partial(Flagger, client, owner=canary, apex="podinfo")
-        await asyncio.to_thread(router("v1alpha1").reconcile)
+        await it.write("podinfo", router("v1alpha1").reconcile)
         await it.shows("initialized", {"primary": 100})
         for version, steps in VERSIONS.items():
             await _flagger_rolls_out(it, router(version), *steps)
@@ -67,19 +67,21 @@ async def test_flagger(kube_binary: Path, tmp_path: Path) -> None:
 async def _flagger_rolls_out(it: Shop, router: Flagger, *steps: int) -> None:
     """From 0 to the last step, and back to a primary that has the new version by then."""
     what = f"Flagger {router.version}"
-    await asyncio.to_thread(router.reconcile)
+    await it.write("podinfo", router.reconcile)
     await it.ready("canary")
     was = (100, 0)
     for canary in steps:
         await asyncio.to_thread(router.reconcile)
         assert await asyncio.to_thread(router.routes) == was
         was = (100 - canary, canary)
-        await asyncio.to_thread(router.set_routes, *was)
+        await it.write("podinfo", partial(router.set_routes, *was))
         await it.shows(f"{what}: {canary} %", {"primary": 100 - canary, "canary": canary})
     await asyncio.to_thread(router.reconcile)
-    await asyncio.to_thread(router.set_routes, 100, 0)
+    await it.write("podinfo", partial(router.set_routes, 100, 0))
     await it.shows(f"{what}: all to the primary", {"primary": 100})
     await it.ready("canary", ready=False)
+    await eventually_async(partial(it.is_told, "podinfo"), deadline=30)
+    await asyncio.to_thread(router.reconcile)
     assert not router.resets, f"{what} began anew {router.resets} times"
 
 
