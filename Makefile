@@ -80,5 +80,13 @@ oracle: install ## real Envoys against the SMI oracle: 300 random meshes (ARGS="
 	$(BIN)/python -m tests.oracle $(ARGS)
 .PHONY: oracle
 
+faults: install ## API server, etcd and replicas fail for a minute each (ARGS="--outage N --cuts N")
+	$(BIN)/python -m tests.faults $(ARGS)
+.PHONY: faults
+
+rotation: install ## certificates that change under load, for ten minutes (ARGS="--seconds N")
+	$(BIN)/python -m tests.rotation $(ARGS)
+.PHONY: rotation
+
 clean: ## remove what was built here
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants .coverage*
