@@ -28,7 +28,7 @@ from tests.kube.cluster import KubeCluster
 from tests.kube.kubelet import Kubelet, running_kubelet
 from tests.kube.netns import in_netns
 from tests.support.in_cluster import Replica, running_replicas
-from tests.support.wait import eventually
+from tests.support.wait import eventually, eventually_async
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(600)]
 
@@ -93,6 +93,13 @@ class Operator:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """What a command printed; its exit code has to be that."""
+        return self._done(*arguments, code=code).stdout
+
+    def complaint(self, *arguments: str, code: int) -> str:
+        """What it said on standard error."""
+        return self._done(*arguments, code=code).stderr
+
+    def _done(self, *arguments: str, code: int) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-c", _MAIN, *arguments],
             env=os.environ | {"KUBECONFIG": str(self.kube.kubeconfig)},
@@ -101,7 +108,7 @@ class Operator:
             check=False,
         )
         assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
-        return done.stdout
+        return done
 
     def ask(self, *arguments: str, code: int = 0) -> Any:
         """The same as JSON."""
@@ -126,6 +133,7 @@ def test_an_operator_installs_asks_and_verifies(kube_binary: Path, tmp_path: Pat
     with KubeCluster(binary=kube_binary) as kube:
         operator = Operator(kube)
         _is_applied_either_way(operator)
+        _nobody_is_ready(operator)
         with (
             running_kubelet(kube, kube_binary, tmp_path) as kubelet,
             running_replicas(kube, tmp_path, number=2) as replicas,
@@ -155,6 +163,17 @@ def _is_applied_either_way(operator: Operator) -> None:
     operator.kube.kubectl("apply", "-k", str(KUBERNETES), "--server-side", "--dry-run=server")
 
 
+def _nobody_is_ready(operator: Operator) -> None:
+    """What cannot be asked yet says so, and which pods are not there."""
+    eventually(
+        lambda: (
+            "no replica of smi-xds is ready (smi-xds-"
+            in operator.complaint("proxies", "--kubernetes", code=2)
+        ),
+        deadline=DEADLINE,
+    )
+
+
 def _lead_to(kube: KubeCluster, kubelet: Kubelet, replicas: Sequence[Replica]) -> None:
     """Ports of pods to their processes, and that Service, which nobody routes, to one of them."""
     for it in replicas:
@@ -179,7 +198,11 @@ async def _a_proxy_is_seen(operator: Operator, replicas: Sequence[Replica]) -> N
         *("create", "token", "web", "--namespace=shop", "--audience=smi-xds"),
         *("--bound-object-kind=Pod", "--bound-object-name=web"),
     ).strip()
-    trust = kube.get("configmap", TRUST_CONFIG_MAP, "--namespace=shop")["data"]["ca.crt"]
+    trust: str = await eventually_async(
+        lambda: kube.get("configmap", TRUST_CONFIG_MAP, "--namespace=shop")["data"]["ca.crt"],
+        deadline=DEADLINE,
+        retry_on=(KubectlError,),
+    )
     credentials = grpc.ssl_channel_credentials(trust.encode())
     config = KubernetesConfig(kubeconfig=str(kube.kubeconfig))
     with forwarded(config, [replicas[1].pod], port=XDS_TLS_PORT) as (address,):
