@@ -110,7 +110,9 @@ class Keeper:
             )
             with suppress(ConflictError):  # taken at the next look: somebody was faster
                 await self._store.write(files_of(state), over=self._stored)
-                self._take(state, created=created)  # what was written since, is read later
+                self._stored = await self._store.read()
+                written = read_state(self._stored, self._store, now=now)
+                self._take(written or state, created=created)
             return
         self._take(state, created=False)
         # Whoever served before this process reported it, or the floor waits for it.

@@ -44,6 +44,7 @@ def read_brought(
     chain, key, *root = contents
     where = f"--ca-cert {files.chain}"
     try:
+        parse_certificates(chain, is_whole=not root)
         certificates = parse_certificates(b"\n".join((chain, *root)))
         check_trust_domain(certificates[0], trust_domain)
     except ValueError as error:

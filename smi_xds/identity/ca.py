@@ -108,7 +108,7 @@ class Authority:
     """What is trusted; empty for `certificate` alone."""
     aliases: tuple[str, ...] = ()
     """Trust domains whose identities are accepted as those of `trust_domain`."""
-    created: bool = False
+    created: bool = field(default=False, compare=False)
     """It is new: no proxy trusts it before it got its trust bundle."""
 
     @property

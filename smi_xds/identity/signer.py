@@ -77,10 +77,11 @@ def create_signer(trust_domain: str, *, now: datetime) -> Signer:
     return Signer(trust_domain=trust_domain, certificates=(root,), key=key)
 
 
-def parse_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
-    """Read a chain up to its root; ValueError says what is wrong with it."""
+def parse_certificates(pem: bytes, *, is_whole: bool = True) -> tuple[x509.Certificate, ...]:
+    """Read a chain, as a `whole` one up to its root; ValueError says what is wrong with it."""
     try:
-        chain = tuple(x509.load_pem_x509_certificates(pem))
+        # A root may stand in the chain and in a file of its own.
+        chain = tuple(dict.fromkeys(x509.load_pem_x509_certificates(pem)))
         subjects = [it.subject for it in chain]
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise ValueError("has no readable certificates in PEM") from None
@@ -92,7 +93,7 @@ def parse_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
                 f"is no chain: {lower.subject.rfc4514_string()} is not signed by "
                 f"{upper.subject.rfc4514_string()}, which follows it"
             )
-    if not _is_signed(chain[-1], by=chain[-1]):
+    if is_whole and not _is_signed(chain[-1], by=chain[-1]):
         raise ValueError(
             f"does not end with a root: nobody signed {chain[-1].issuer.rfc4514_string()} itself"
         )
