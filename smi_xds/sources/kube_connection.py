@@ -4,6 +4,7 @@ Of that library we take how to connect (kubeconfig, context, in-cluster, TLS, to
 session; its generated models are fifty times slower than reading the bytes ourselves.
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -32,6 +33,8 @@ from smi_xds.sources.kube_wire import status_from
 CONNECT = 5.0
 # Seconds for which one object may be silent.
 ANSWER = 10.0
+# Seconds for a plug-in to find new credentials; at the start it may ask somebody to log in.
+RENEWAL = 60.0
 # A peer that vanished without a word is found in half a minute, however long it may be silent.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
@@ -90,8 +93,11 @@ class Connection:
             return
         self._renewing = True
         try:
-            await self.open()
+            async with asyncio.timeout(RENEWAL):
+                await self.open()
             await self.close()
+        except TimeoutError as error:
+            raise SourceError("the kubeconfig's plug-in for credentials does not end") from error
         finally:
             self._renewing = False
 

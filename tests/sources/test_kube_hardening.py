@@ -368,6 +368,43 @@ async def test_a_kubeconfig_that_turns_to_another_cluster(api: FakeApi, tmp_path
     assert other.requests == []
 
 
+async def test_a_plug_in_that_never_ends(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials that are not found in time are looked for again."""
+    monkeypatch.setattr(kube_connection, "RENEWAL", 0.3)
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "old"},
+    }
+    plug_in = tmp_path / "plug-in"
+    plug_in.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    plug_in.chmod(0o700)
+    config = api.config(tmp_path)
+    file = tmp_path / "kubeconfig"
+    content = json.loads(file.read_text())
+    content["users"][0]["user"] = {
+        "exec": {
+            "apiVersion": answer["apiVersion"],
+            "command": str(plug_in),
+            "interactiveMode": "Never",
+        }
+    }
+    file.write_text(json.dumps(content))
+    api.tokens = {"old"}
+    async with watching(config) as sink:
+        await api.watched(ACCOUNTS)
+        answer["status"] = {"token": "new"}
+        once = f"test -e {tmp_path}/asked || {{ touch {tmp_path}/asked; exec sleep 10; }}"
+        plug_in.write_text(f"#!/bin/sh\n{once}\necho '{json.dumps(answer)}'\n")
+        api.tokens = {"new"}
+        api.send(ACCOUNTS, END)
+        await eventually_async(lambda: sink.codes == AWAY)
+        await eventually_async(lambda: sink.codes == [])
+        assert (tmp_path / "asked").exists()
+
+
 async def test_a_peer_that_vanishes_is_looked_for(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
