@@ -94,15 +94,24 @@ Conditions = tuple[Condition, ...]
 
 
 def conditions_of(
-    generation: int, problems: Sequence[Problem], tally: Tally, *, is_read: bool = True
+    generation: int,
+    problems: Sequence[Problem],
+    tally: Tally,
+    *,
+    namespace: str,
+    is_read: bool = True,
 ) -> Conditions:
-    """The conditions of one object; `is_read` says whether this generation could be parsed."""
+    """The conditions of one object; `is_read` says whether this generation could be parsed.
+
+    Whoever may read it reads them, too: of proxies in other namespaces than its own, neither the
+    names nor the words are told.
+    """
     dangling = [it for it in problems if it.code in _REFERENCES]
     others = [it for it in problems if it.code not in _REFERENCES]
     wrong = [it for it in others if it.code.severity is Severity.ERROR]
     accepted = _judged(Type.ACCEPTED, wrong, others, "It is understood.")
     resolved = _judged(Type.RESOLVED_REFS, dangling, dangling, "All that it names is there.")
-    programmed = _programmed(tally) if is_read else _unread(accepted)
+    programmed = _programmed(tally, namespace) if is_read else _unread(accepted)
     return tuple(
         Condition(type=type_, status=status, reason=reason, message=text, generation=generation)
         for type_, status, reason, text in (accepted, resolved, programmed)
@@ -151,25 +160,28 @@ def _unread(accepted: _Said) -> _Said:
     )
 
 
-def _programmed(tally: Tally) -> _Said:
+def _programmed(tally: Tally, namespace: str) -> _Said:
     count = f"Applied on {tally.applied} of {tally.connected} proxies"
     if tally.refusing is not None:
         error = _cut(" ".join(tally.error.split()), _LONGEST_ERROR)
-        said = (
-            Truth.FALSE,
-            REJECTED,
-            f"{count}; {tally.refusing} refuses what it was sent: {error}",
-        )
+        words = f": {error}" if tally.refusing.namespace == namespace else "."
+        text = f"{count}; {_named(tally.refusing, namespace)} refuses what it was sent{words}"
+        said = (Truth.FALSE, REJECTED, text)
     elif not tally.connected:
         said = (Truth.UNKNOWN, NO_PROXIES, "It concerns no proxy that is connected.")
     elif tally.waiting is not None:
-        said = (Truth.FALSE, PENDING, f"{count}; {tally.waiting} has not answered yet.")
+        text = f"{count}; {_named(tally.waiting, namespace)} has not answered yet."
+        said = (Truth.FALSE, PENDING, text)
     else:
         said = (Truth.TRUE, Type.PROGRAMMED.value, f"{count}.")
     status, reason, text = said
     if away := tally.configured - tally.connected:
         text += f" {away} more {'is' if away == 1 else 'are'} not connected to this replica."
     return (Type.PROGRAMMED, status, reason, text)
+
+
+def _named(proxy: ProxyId, namespace: str) -> str:
+    return str(proxy) if proxy.namespace == namespace else f"a proxy in {proxy.namespace}"
 
 
 def is_told(conditions: Conditions, told: Iterable[Mapping[str, Any]]) -> bool:

@@ -138,6 +138,8 @@ class Desk:
             if found is not None and (entry.is_dropped or found != entry.told):
                 entry.told, entry.must_read, entry.is_dropped = found, False, False
                 entry.wanted = ()  # so that the next look plans anew
+                if not entry.is_read and found.uid == entry.uid:
+                    entry.generation = found.generation
 
     def look(self, sight: Sight, now: float) -> Iterator[None]:
         """Compare what objects say with what is; yields after each object, to be interrupted."""
@@ -155,7 +157,8 @@ class Desk:
                     entry.is_read = True
                     tally = sight.fleet.tally(concerns.of(it), entry.round)
                     found = tuple(problems.get(it.ref, ()))
-                    self._see(entry, found, conditions_of(it.generation, found, tally), now)
+                    wanted = conditions_of(it.generation, found, tally, namespace=it.namespace)
+                    self._see(entry, found, wanted, now)
             yield
         for ref, refused in unread.items():
             known = self._entries.get(ref) or self._enter(ref, "", 0, sight, now)
@@ -344,7 +347,7 @@ def _retry(entry: _Entry) -> float:
 
 
 def _unread_conditions(generation: int, problems: Sequence[Problem]) -> Conditions:
-    return conditions_of(generation, problems, Tally(), is_read=False)
+    return conditions_of(generation, problems, Tally(), namespace="", is_read=False)
 
 
 def _is_unread(problem: Problem) -> bool:

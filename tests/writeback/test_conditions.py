@@ -1,5 +1,7 @@
 """What became of an object, in words."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from smi_xds.problems import Problem, ProblemCode
@@ -26,6 +28,17 @@ def mk_problem(code: ProblemCode, field: str = "spec.x", message: str = "It is s
     return Problem(SPLIT, field, code, message, "Mend it.")
 
 
+def of(
+    generation: int,
+    problems: Sequence[Problem],
+    tally: Tally,
+    *,
+    namespace: str = "shop",
+    is_read: bool = True,
+) -> Conditions:
+    return conditions_of(generation, problems, tally, namespace=namespace, is_read=is_read)
+
+
 def said(conditions: Conditions) -> dict[Type, tuple[Truth, str]]:
     return {it.type: (it.status, it.reason) for it in conditions}
 
@@ -36,7 +49,7 @@ def message(conditions: Conditions, type_: Type) -> str:
 
 def test_all_is_well() -> None:
     """Types and reasons are those of the Gateway API."""
-    found = conditions_of(7, (), WELL)
+    found = of(7, (), WELL)
 
     assert said(found) == {
         Type.ACCEPTED: (Truth.TRUE, "Accepted"),
@@ -65,7 +78,7 @@ def test_all_is_well() -> None:
 )
 def test_which_problem_makes_which_condition_false(code: ProblemCode, wrong: Type) -> None:
     """Its reason is the code; the others hold."""
-    found = conditions_of(1, [mk_problem(code)], WELL)
+    found = of(1, [mk_problem(code)], WELL)
 
     assert {type_: it for type_, it in said(found).items() if it[0] is not Truth.TRUE} == {
         wrong: (Truth.FALSE, code.value)
@@ -75,7 +88,7 @@ def test_which_problem_makes_which_condition_false(code: ProblemCode, wrong: Typ
 
 def test_warnings_are_told_and_change_nothing() -> None:
     """In the message of Accepted."""
-    found = conditions_of(1, [mk_problem(ProblemCode.NEGATIVE_WEIGHT)], WELL)
+    found = of(1, [mk_problem(ProblemCode.NEGATIVE_WEIGHT)], WELL)
 
     assert said(found)[Type.ACCEPTED] == (Truth.TRUE, "Accepted")
     assert message(found, Type.ACCEPTED) == (
@@ -90,7 +103,7 @@ def test_the_first_error_is_the_reason() -> None:
         mk_problem(ProblemCode.NO_WEIGHT, ""),
         mk_problem(ProblemCode.MATCHES_ON_TCP, "spec.c", "No full stop"),
     ]
-    found = conditions_of(1, problems, WELL)
+    found = of(1, problems, WELL)
 
     assert said(found)[Type.ACCEPTED] == (Truth.FALSE, "NoWeight")
     assert message(found, Type.ACCEPTED) == (
@@ -105,10 +118,8 @@ def test_many_problems_and_long_ones_are_cut() -> None:
     many = [mk_problem(ProblemCode.MISSING_BACKEND, f"spec.backends[{i}]") for i in range(8)]
     long = [mk_problem(ProblemCode.INVALID_REGEX, message="x" * 5000)]
 
-    assert message(conditions_of(1, many, WELL), Type.RESOLVED_REFS).endswith(
-        "(6) 3 more: see smi-xds check."
-    )
-    assert len(message(conditions_of(1, long, WELL), Type.ACCEPTED)) == 4000
+    assert message(of(1, many, WELL), Type.RESOLVED_REFS).endswith("(6) 3 more: see smi-xds check.")
+    assert len(message(of(1, long, WELL), Type.ACCEPTED)) == 4000
 
 
 @pytest.mark.parametrize(
@@ -135,23 +146,41 @@ def test_many_problems_and_long_ones_are_cut() -> None:
 )
 def test_what_proxies_make_of_it(tally: Tally, status: Truth, reason: str, text: str) -> None:
     """The first one that refuses, or owes an answer, is named."""
-    found = conditions_of(1, (), tally)
+    found = of(1, (), tally)
 
     assert said(found)[Type.PROGRAMMED] == (status, reason)
     assert message(found, Type.PROGRAMMED) == text
+
+
+@pytest.mark.parametrize(
+    "tally, text",
+    [
+        (
+            Tally(configured=1, connected=1, waiting=A),
+            "Applied on 0 of 1 proxies; a proxy in shop has not answered yet.",
+        ),
+        (
+            Tally(configured=1, connected=1, refusing=A, error="it has a secret name"),
+            "Applied on 0 of 1 proxies; a proxy in shop refuses what it was sent.",
+        ),
+    ],
+)
+def test_proxies_of_other_namespaces_are_not_named(tally: Tally, text: str) -> None:
+    """Who may read the object may not be one to know of them."""
+    assert message(of(1, (), tally, namespace="elsewhere"), Type.PROGRAMMED) == text
 
 
 def test_the_error_of_a_proxy_is_cut() -> None:
     """Envoy repeats whole resources in some."""
     tally = Tally(configured=1, connected=1, refusing=A, error="x" * 3000)
 
-    assert len(message(conditions_of(1, (), tally), Type.PROGRAMMED)) < 600
+    assert len(message(of(1, (), tally), Type.PROGRAMMED)) < 600
 
 
 def test_what_cannot_be_read_is_not_programmed() -> None:
     """For the reason for which it is not accepted, whatever proxies have."""
     problems = [mk_problem(ProblemCode.INVALID_OBJECT)]
-    found = conditions_of(4, problems, WELL, is_read=False)
+    found = of(4, problems, WELL, is_read=False)
 
     assert said(found) == {
         Type.ACCEPTED: (Truth.FALSE, "InvalidObject"),
@@ -163,8 +192,8 @@ def test_what_cannot_be_read_is_not_programmed() -> None:
 def test_times_are_those_of_changes() -> None:
     """A condition whose status stays keeps its time, whatever else of it changes."""
     problems = [mk_problem(ProblemCode.MISSING_BACKEND)]
-    before = merged(conditions_of(1, problems, WELL), [], now=LONG_AGO)
-    after = merged(conditions_of(2, (), WELL), before, now=NOW)
+    before = merged(of(1, problems, WELL), [], now=LONG_AGO)
+    after = merged(of(2, (), WELL), before, now=NOW)
 
     assert {it["lastTransitionTime"] for it in before} == {LONG_AGO}
     assert {it["type"]: it["lastTransitionTime"] for it in after} == {
@@ -185,7 +214,7 @@ def test_times_are_those_of_changes() -> None:
 def test_conditions_of_others_stay() -> None:
     """Ours come first."""
     theirs = {"type": "Ready", "status": "True"}
-    found = merged(conditions_of(1, (), WELL), [theirs], now=NOW)
+    found = merged(of(1, (), WELL), [theirs], now=NOW)
 
     assert [it["type"] for it in found] == ["Accepted", "ResolvedRefs", "Programmed", "Ready"]
     assert found[-1] == theirs
@@ -193,10 +222,10 @@ def test_conditions_of_others_stay() -> None:
 
 def test_what_is_told_already() -> None:
     """In full, or but for the words."""
-    wanted = conditions_of(1, (), WELL)
+    wanted = of(1, (), WELL)
     told = merged(wanted, [{"type": "Ready"}], now=NOW)
-    more = conditions_of(1, (), Tally(configured=3, connected=3, applied=3))
-    later = conditions_of(2, (), WELL)
+    more = of(1, (), Tally(configured=3, connected=3, applied=3))
+    later = of(2, (), WELL)
 
     assert is_told(wanted, told)
     assert (is_told(more, told), is_told_in_essence(more, told)) == (False, True)

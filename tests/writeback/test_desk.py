@@ -89,7 +89,7 @@ class Office:
 
 
 def told_of(split: TrafficSplit, tally: Tally = WELL, problems: Iterable[Problem] = ()) -> Told:
-    conditions = conditions_of(split.generation, tuple(problems), tally)
+    conditions = conditions_of(split.generation, tuple(problems), tally, namespace=split.namespace)
     return Told(split.uid, split.generation, {"conditions": merged(conditions, (), now=NOW)})
 
 
@@ -308,6 +308,11 @@ def test_what_could_never_be_read() -> None:
     assert office.draft().uid == "u-9"
     office.write()
     assert [(it.message, uid) for it, uid in office.desk.news.items()] == [("worse", "u-9")]
+    # Written again, as wrong as before: the list tells.
+    office.desk.take({REF: Told("u-9", 5)})
+    office.look(after=1.0)
+    assert office.wait(QUIET) == [REF]
+    assert office.draft().generation == 5
 
 
 def test_what_is_another_object_by_now_is_left_alone() -> None:
