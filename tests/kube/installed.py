@@ -106,21 +106,22 @@ class Installed:
 
     def lead_back(self) -> None:
         """Have the API server ask the server that `start` starts."""
-        self.lead_to(self._port)
+        lead_to(self.kube, self._port)
 
-    def lead_to(self, port: int) -> None:
-        """Have the API server ask there."""
-        place = {"service": {"port": port}}
-        patch = json.dumps({"spec": {"conversion": {"webhook": {"clientConfig": place}}}})
-        for kind in SMI_KINDS.values():
-            if len(kind.versions) > 1:
-                name = f"{kind.plural}.{kind.group}"
-                self.kube.kubectl("patch", "crd", name, "--type=merge", "-p", patch)
-        patch = json.dumps(
-            [{"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": port}]
-        )
-        target = ("validatingwebhookconfiguration", VALIDATION_NAME)
-        self.kube.kubectl("patch", *target, "--type=json", "-p", patch)
+
+def lead_to(kube: Kube, port: int) -> None:
+    """Have an API server ask our webhooks at this port of the machine."""
+    place = {"service": {"port": port}}
+    patch = json.dumps({"spec": {"conversion": {"webhook": {"clientConfig": place}}}})
+    for kind in SMI_KINDS.values():
+        if len(kind.versions) > 1:
+            name = f"{kind.plural}.{kind.group}"
+            kube.kubectl("patch", "crd", name, "--type=merge", "-p", patch)
+    patch = json.dumps(
+        [{"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": port}]
+    )
+    target = ("validatingwebhookconfiguration", VALIDATION_NAME)
+    kube.kubectl("patch", *target, "--type=json", "-p", patch)
 
 
 _probes = count()

@@ -30,6 +30,7 @@ from tests.kube.installed import (
     call,
     documents,
     fields,
+    lead_to,
     mk_split,
     read,
     refusal,
@@ -193,7 +194,7 @@ async def test_new_certificates_fail_no_request(installed: Installed) -> None:
         forms=webhook_forms(foresee=foresee),
         tls=tls.context,
     ) as port:
-        await asyncio.to_thread(installed.lead_to, port)
+        await asyncio.to_thread(lead_to, kube, port)
         await eventually_async(
             lambda: asyncio.to_thread(read, kube, "TrafficSplit", "v1alpha1"),
             deadline=DEADLINE,

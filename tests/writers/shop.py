@@ -62,6 +62,7 @@ class Shop:
     pods: Mapping[str, int]
     """The last numbers of their addresses."""
     seen: list[Counted] = field(default_factory=list)
+    ready_pods: set[str] = field(default_factory=set)
     wrote: float = 0.0
     """When a writer wrote last."""
 
@@ -106,10 +107,14 @@ class Shop:
 
     async def ready(self, pod: str, *, ready: bool = True) -> None:
         """Say what a readiness probe would; a pod of a Deployment with no replicas is not ready."""
-        address = _address(self.pods[pod])
         await asyncio.to_thread(
-            self.kube.mark_ready, pod, address, namespace=NAMESPACE, ready=ready
+            self.kube.mark_ready, pod, self.address(pod), namespace=NAMESPACE, ready=ready
         )
+        (self.ready_pods.add if ready else self.ready_pods.discard)(pod)
+
+    def address(self, pod: str) -> str:
+        """Where its sidecar listens."""
+        return _address(self.pods[pod])
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """As an administrator, in the shop."""
