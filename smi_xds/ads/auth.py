@@ -67,7 +67,7 @@ class Credentials:
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """By key, in lower case; it holds tokens."""
     certificate: bytes = b""
-    """The caller's own, PEM; the handshake found that it leads to a root of ours."""
+    """The caller's own, PEM, and what it sent with it; it has the key."""
     host: str = ""
     """Where the call comes from."""
 

@@ -169,7 +169,8 @@ class Guard:
 
 def credentials(context: Context) -> Credentials:
     """What a call brought, in our words."""
-    found = tuple(context.auth_context().get("x509_pem_cert", ()))
+    proved = context.auth_context()
+    found = [*proved.get("x509_pem_cert_chain", ()), *proved.get("x509_pem_cert", ())]
     return Credentials(
         metadata=_metadata(context),
         certificate=found[0] if found else b"",

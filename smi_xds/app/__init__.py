@@ -137,7 +137,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
             store=store,
             meters=status.meters,
             services=debug,
-            client_roots=lambda: issuer.trust_bundle or authority.trust_bundle,
+            issuer_roots=lambda: issuer.trust_bundle,
         ) as ports,
         opened(cache, status, tuple(ports.doors.values())) as bound,
         _monitoring(

@@ -50,15 +50,15 @@ async def xds_ports(
     store: Store,
     meters: Meters,
     services: Mapping[str, grpc.GenericRpcHandler],
-    client_roots: Callable[[], bytes],
+    issuer_roots: Callable[[], bytes],
     limits: Limits = DEFAULTS,
 ) -> AsyncIterator[Ports]:
     """
     Have what the ports need while the block runs.
 
     `services` are for operators, so they are served in plaintext alone, and so is reflection:
-    they tell of all proxies, and pods have no business there. `client_roots` are those that
-    client certificates may lead to.
+    they tell of all proxies, and pods have no business there. `issuer_roots` are those of the
+    workloads' certificates; clients may also have one of our own authority.
     """
     doors: dict[str, Door] = {}
     if (plain := config.xds_address) is not None:
@@ -68,6 +68,10 @@ async def xds_ports(
         return
     tls = ServerTls(authority, wanted.names)
     known = Pods(store, by_api_server=config.kubernetes is not None)
+
+    def client_roots() -> bytes:
+        own, issuers = authority.trust_bundle, issuer_roots()
+        return own if issuers in (b"", own) else own + issuers
 
     def door(name: str, address: Address, judge: Authenticate) -> Door:
         roots = client_roots if name == CERTIFICATES else None
@@ -88,7 +92,7 @@ async def xds_ports(
             tokens = await stack.enter_async_context(_reviewed_by(config.kubernetes))
             doors[TOKENS] = door(TOKENS, wanted.tokens, tokens)
         if wanted.certificates is not None:
-            judge = ClientCertificates(lambda: authority.trust_domains)
+            judge = ClientCertificates(lambda: authority.trust_domains, client_roots)
             doors[CERTIFICATES] = door(CERTIFICATES, wanted.certificates, judge)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         renewing = group.create_task(tls.run(), name="xDS certificate")

@@ -100,13 +100,14 @@ def bootstrap(
     Exit code: 0, or 2 where the folders could not be read or have no such proxy.
     """
     if for_pods:
-        _check_for_pods(files, proxy, certificates, secrets, grpc=grpc)
+        _check_for_pods(files, proxy, certificates, grpc=grpc)
         address = parse_address(server or bootstrap_tls.DEFAULT_TLS_SERVER, flag="--server")
         document = bootstrap_tls.config_map(
             address,
             name=server_name,
             token=token or bootstrap_tls.POD_TOKEN,
             root=root or bootstrap_tls.POD_ROOT,
+            mounted=secrets or Path(bootstrap_tls.POD_FILES),
             protocol=protocol or "delta",
         )
         _print(document, output=output or "yaml")
@@ -170,7 +171,6 @@ def _check_for_pods(
     files: tuple[Path, ...],
     proxy: ProxyId | None,
     certificates: Path | None,
-    secrets: Path | None,
     *,
     grpc: bool,
 ) -> None:
@@ -178,7 +178,6 @@ def _check_for_pods(
         "--files": files,
         "--proxy": proxy,
         "--certificates": certificates,
-        "--secrets": secrets,
         "--grpc": grpc,
     }
     for flag, value in given.items():

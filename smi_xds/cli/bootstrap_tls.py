@@ -38,7 +38,8 @@ def tls_options(command: Command) -> Command:
             "--secrets",
             type=click.Path(path_type=Path, file_okay=False),
             metavar="DIR",
-            help="With --token: where to write the files by which Envoy follows it.",
+            help="With --token: where to write the files by which Envoy follows it; for pods: "
+            f"where the ConfigMap is mounted.  [default for pods: {POD_FILES}]",
         ),
         click.option(
             "--root",
@@ -116,14 +117,14 @@ def sign(
 
 
 def config_map(
-    server: Address, *, name: str | None, token: str, root: str, protocol: str
+    server: Address, *, name: str | None, token: str, root: str, mounted: Path, protocol: str
 ) -> dict[str, object]:
     """A ConfigMap with what the Envoys of all pods start with; which one it is, each is told."""
     from smi_xds.xds.bootstrap import Protocol, for_pods
     from smi_xds.xds.control_plane import ControlPlane
     from smi_xds.xds.dump import to_json
 
-    tls = token_tls(server, name=name, token=token, root=root, secrets=POD_FILES)
+    tls = token_tls(server, name=name, token=token, root=root, secrets=str(mounted))
     plane = ControlPlane(host=server.host, port=server.port, tls=tls)
     bootstrap = to_json(for_pods(plane, protocol=Protocol(protocol)))
     files = {BOOTSTRAP_FILE: json.dumps(bootstrap, indent=2) + "\n", **secret_documents(tls)}

@@ -69,7 +69,7 @@ def accept(
     certificate, *rest = read_certificates(answer, what="the answer")
     try:
         _check_leaf(certificate, identity, key, now=now)
-        chain = _chain(certificate, rest, roots, now=now)
+        chain = chain_to_root(certificate, rest, roots, now=now)
     except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise IdentityError(
             f"the certificate that came back is not a workload's: {error}"
@@ -118,14 +118,14 @@ def _check_leaf(
         raise ValueError(f"ends at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _chain(
+def chain_to_root(
     leaf: x509.Certificate,
     others: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     *,
     now: datetime,
 ) -> Sequence[x509.Certificate]:
-    """From the leaf to one of the roots, which is the last."""
+    """From the leaf to one of the roots, which is the last; ValueError where there is no way."""
     chain = [leaf]
     while len(chain) < _LONGEST_CHAIN:
         # Roots first: what came with the answer may hold one as well.

@@ -1,11 +1,13 @@
 """Certificates that clients of ours prove themselves with: X509-SVIDs of our trust domain.
 
-The handshake has found that the chain leads to a root of ours and is in its time; here it is read
-what the certificate says, by the rules of the standard (X509-SVID, section 5).
+The handshake has found that the client has the key, and that its chain leads to a root of ours and
+is in its time. Here the certificate is read by the rules of the standard (X509-SVID, section 5),
+and the chain once more: gRPC does not heed how many authorities a root allows below it (tried).
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -20,6 +22,8 @@ from smi_xds.ads.auth import (
     Refused,
     unauthenticated,
 )
+from smi_xds.identity.answers import chain_to_root
+from smi_xds.identity.issuer import Clock, wall_clock
 from smi_xds.values import SpiffeId
 
 _NONE: Final = unauthenticated(Reason.NO_CREDENTIAL, "a client certificate of a workload is needed")
@@ -30,13 +34,16 @@ class ClientCertificates:
     """Judges the certificates of calls; `trust_domains` are those whose workloads may come."""
 
     trust_domains: Callable[[], Collection[str]]
+    roots: Callable[[], bytes]
+    """PEM."""
+    clock: Clock = wall_clock
 
     async def __call__(self, credentials: Credentials, /) -> Proof | Refused:
         """Whose certificate it is, or why it is nobody's."""
         if not credentials.certificate:
             return _NONE
         try:
-            proof = prove(credentials.certificate)
+            proof = prove(credentials.certificate, roots=self.roots(), now=self.clock())
         except ValueError as error:
             return unauthenticated(Reason.INVALID_CERTIFICATE, f"the client certificate {error}")
         domain = proof.identity.trust_domain
@@ -46,14 +53,18 @@ class ClientCertificates:
         return proof
 
 
-def prove(pem: bytes) -> CertificateProof:
-    """Read whose certificate this is; ValueError says why it is not a workload's."""
+def prove(chain: bytes, *, roots: bytes, now: datetime) -> CertificateProof:
+    """Read whose certificate this is (PEM, leaf first); ValueError says why not a workload's."""
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        certificate, *others = x509.load_pem_x509_certificates(chain)
         extensions = certificate.extensions
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
         raise ValueError("cannot be read") from None
     _check_use(extensions)
+    try:
+        chain_to_root(certificate, others, x509.load_pem_x509_certificates(roots), now=now)
+    except ValueError:
+        raise ValueError("does not lead to a root of ours as that allows") from None
     return CertificateProof(
         identity=_identity(extensions),
         serial=f"{certificate.serial_number:x}",

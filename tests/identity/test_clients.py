@@ -18,6 +18,7 @@ from smi_xds.values import ServiceAccountRef, SpiffeId
 from tests.support.identity import NOW, mk_authority
 
 AUTHORITY = mk_authority()
+ROOTS = AUTHORITY.trust_bundle
 WEB = SpiffeId.of("cluster.local", ServiceAccountRef("shop", "web"))
 
 Edit = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
@@ -47,11 +48,15 @@ def mk_certificate(
     return signed.public_bytes(serialization.Encoding.PEM)
 
 
+def judging(*domains: str) -> ClientCertificates:
+    return ClientCertificates(lambda: domains, lambda: ROOTS, lambda: NOW)
+
+
 def test_a_leaf_is_that_of_its_workload() -> None:
     """Until it ends."""
     leaf = AUTHORITY.issue(WEB, now=NOW)
 
-    proof = prove(leaf.certificate_chain)
+    proof = prove(leaf.certificate_chain, roots=ROOTS, now=NOW)
 
     assert proof.identity == WEB
     assert proof.expires == leaf.not_after.timestamp()
@@ -59,7 +64,7 @@ def test_a_leaf_is_that_of_its_workload() -> None:
 
 def test_a_certificate_of_another_issuer_may_say_less() -> None:
     """Without constraints it signs nothing, without purposes it is for any (RFC 5280)."""
-    proof = prove(mk_certificate(str(WEB)))
+    proof = prove(mk_certificate(str(WEB)), roots=ROOTS, now=NOW)
 
     assert proof == CertificateProof(
         identity=WEB, serial="abc", expires=(NOW + timedelta(hours=1)).timestamp()
@@ -116,11 +121,12 @@ SIGNS = usage(digital_signature=True)
         (mk_certificate("https://example.org/web"), "names no SPIFFE id"),
         (mk_certificate("spiffe://cluster.local/../web"), "names no SPIFFE id"),
         (AUTHORITY.trust_bundle, "signs others"),
+        (mk_authority().issue(WEB, now=NOW).certificate_chain, "does not lead to a root"),
     ],
 )
 async def test_a_certificate_that_is_no_workloads(pem: bytes, said: str) -> None:
     """One line says why; the handshake would have let it in."""
-    judge = ClientCertificates(lambda: ["cluster.local"])
+    judge = judging("cluster.local")
 
     refused = await judge(Credentials(certificate=pem or b"x"))
 
@@ -134,9 +140,7 @@ async def test_the_certificate_of_a_server_of_ours_is_no_workloads() -> None:
     """It names no SPIFFE id, and is for servers."""
     serving = issue_serving(AUTHORITY, ["smi-xds.smi-xds.svc"], now=NOW)
 
-    refused = await ClientCertificates(lambda: ["cluster.local"])(
-        Credentials(certificate=serving.certificate_chain)
-    )
+    refused = await judging("cluster.local")(Credentials(certificate=serving.certificate_chain))
 
     assert isinstance(refused, Refused)
     assert refused.reason is Reason.INVALID_CERTIFICATE
@@ -144,7 +148,7 @@ async def test_the_certificate_of_a_server_of_ours_is_no_workloads() -> None:
 
 async def test_without_a_certificate_nobody_comes_in() -> None:
     """The handshake asks for one; this is for the day when it does not."""
-    refused = await ClientCertificates(list)(Credentials())
+    refused = await judging()(Credentials())
 
     assert isinstance(refused, Refused)
     assert refused.reason is Reason.NO_CREDENTIAL
@@ -153,7 +157,7 @@ async def test_without_a_certificate_nobody_comes_in() -> None:
 async def test_only_workloads_of_our_trust_domains_come_in() -> None:
     """Those of this moment: they change when the trust domain does."""
     domains = ["cluster.local"]
-    judge = ClientCertificates(lambda: domains)
+    judge = ClientCertificates(lambda: domains, lambda: ROOTS, lambda: NOW)
     mine = Credentials(certificate=AUTHORITY.issue(WEB, now=NOW).certificate_chain)
 
     assert isinstance(await judge(mine), CertificateProof)
