@@ -2,13 +2,13 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 from smi_xds.crds.definition import Conversion, definitions
 from smi_xds.crds.webhooks import validating_webhook
 from smi_xds.install.apply import is_established, is_rolled_out, progress
-from smi_xds.install.cluster import Cluster, Json, path_of
+from smi_xds.install.cluster import Cluster, ForbiddenError, Json, path_of
 from smi_xds.install.findings import INSTALL, Finding, Findings, failed, unknown, well
 from smi_xds.install.manifests import Manifest
 from smi_xds.install.names import LEASE, NAME, NAMESPACE, TRUST_CONFIG_MAP, TRUST_KEY
@@ -30,12 +30,12 @@ async def trust_bundle(cluster: Cluster) -> str:
 async def definitions_there(cluster: Cluster, bundle: str) -> Findings:
     """Each CustomResourceDefinition, with all its versions, converted by us."""
     for wanted in definitions(Conversion.WEBHOOK):
-        found = await cluster.find(path_of(wanted))
-        yield _definition(wanted, found, bundle)
+        what = f"CRD {wanted['metadata']['name']}"
+        yield await tolerant(what, _definition(cluster, what, wanted, bundle))
 
 
-def _definition(wanted: Manifest, found: Json | None, bundle: str) -> Finding:
-    what = f"CRD {wanted['metadata']['name']}"
+async def _definition(cluster: Cluster, what: str, wanted: Manifest, bundle: str) -> Finding:
+    found = await cluster.find(path_of(wanted))
     if found is None:
         return failed(what, "is not there", cure=INSTALL)
     missing = _served(wanted) - _served(found)
@@ -135,12 +135,9 @@ def _version(it: Json) -> str:
     return str(it["metadata"]["resourceVersion"])
 
 
-async def tolerant(what: str, looked: Any) -> Finding:
+async def tolerant(what: str, looked: Awaitable[Finding]) -> Finding:
     """The finding, or that it may not be looked at."""
-    from smi_xds.install.cluster import ForbiddenError
-
     try:
-        found: Finding = await looked
+        return await looked
     except ForbiddenError as error:
         return unknown(what, str(error), cure="Verify as somebody who may read it.")
-    return found

@@ -30,7 +30,7 @@ from tests.kube.netns import in_netns
 from tests.support.in_cluster import Replica, running_replicas
 from tests.support.wait import eventually, eventually_async
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube"), pytest.mark.timeout(600)]
 
 DEADLINE = 60.0
 _MAIN = "from smi_xds.cli.main import main; main()"
@@ -289,12 +289,21 @@ def _nothing_else_is_allowed(kube: KubeCluster) -> None:
 
 
 def _is_applied_again(operator: Operator) -> None:
-    """What the control plane has set meanwhile (its root) stays, by both ways."""
-    before = _roots(operator.kube)
+    """What the control plane has set meanwhile (its root) stays, by both ways; what an operator
+    has changed is not changed back unless that is wanted.
+    """
+    kube, deployment = operator.kube, ("deployment", NAME, f"--namespace={NAMESPACE}")
+    before = _roots(kube)
     assert all(before)
-    operator.kube.apply(KUBERNETES)
+    kube.apply(KUBERNETES)
+    kube.kubectl("scale", *deployment, "--replicas=3")
+    said = operator.complaint("install", code=2)
+    assert "Deployment smi-xds: " in said
+    assert ".spec.replicas" in said
+    assert "take it over with --force" in said
     assert operator.installs("--force") <= {"unchanged", "configured"}
-    assert _roots(operator.kube) == before
+    assert kube.get(*deployment)["spec"]["replicas"] == 2
+    assert _roots(kube) == before
 
 
 def _roots(kube: KubeCluster) -> list[str]:
