@@ -95,6 +95,18 @@ def test_equal_objects_are_no_change() -> None:
     assert store.objects() is before
 
 
+def test_one_object_is_found_as_it_is_at_the_moment() -> None:
+    """Without a picture of all: the one that counts, or none."""
+    store = mk_store(mk_pod("a"))
+    ref = ObjectRef("Pod", "shop", "a")
+    store.apply(PODS, Applied(mk_pod("a", node="other")))
+
+    assert store.find(ref) == mk_pod("a")
+    store.apply(FILES, Deleted(ref))
+    assert store.find(ref) == mk_pod("a", node="other")
+    assert store.find(ObjectRef("Pod", "shop", "b")) is None
+
+
 def test_the_first_source_counts() -> None:
     """Of an object that two sources give, the one of the first source counts, whoever was first."""
     mine, theirs = mk_pod("web-1", node="a"), mk_pod("web-1", node="b")
