@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from smi_xds.cli import options
+from smi_xds.cli.serve import serve
 from smi_xds.config import KubernetesConfig, parse_kubernetes, parse_mesh
 from smi_xds.problems import AskError
 
@@ -50,6 +51,7 @@ _DEFAULT_TIMEOUT = 180
     help="How what was done is printed.",
 )
 @options.mesh
+@click.argument("flags", nargs=-1, metavar="[-- FLAGS]")
 def install(
     kubeconfig: str | None,
     context: str | None,
@@ -60,6 +62,7 @@ def install(
     wait: bool,
     timeout: int,
     output: str,
+    flags: tuple[str, ...],
     **mesh: str,
 ) -> int:
     """Install the control plane into a cluster, or bring an installation up to date.
@@ -69,10 +72,13 @@ def install(
     smi-xds-install: what others set beside it stays, and what they changed in it is an error that
     names it. Doing it again changes nothing. `smi-xds verify` tells whether it works.
 
+    What follows `--` are further flags of `smi-xds serve`, for the pods.
+
     \b
     Examples:
       smi-xds install --image registry.example/smi-xds:0.1.0 --wait
       smi-xds install --context staging --access-mode shadow --mtls-mode permissive
+      smi-xds install --image registry.example/smi-xds:0.1.0 -- --leaf-lifetime 12h
       smi-xds install --dry-run > smi-xds.yaml
       smi-xds install --dry-run --image registry.example/smi-xds:0.1.0 | kubectl diff -f -
 
@@ -86,7 +92,10 @@ def install(
     from smi_xds.install.manifests import installation
     from smi_xds.install.workload import DEFAULT_IMAGE, Choices
 
-    choices = Choices(image=image or DEFAULT_IMAGE, replicas=replicas, mesh=parse_mesh(**mesh))
+    _check(flags)
+    choices = Choices(
+        image=image or DEFAULT_IMAGE, replicas=replicas, mesh=parse_mesh(**mesh), more=flags
+    )
     wanted = installation(choices)
     if dry_run:
         _print(wanted)
@@ -97,6 +106,17 @@ def install(
     if output == "json":
         click.echo(json.dumps({"objects": run.objects, "ready": ready}, indent=2))
     return _NOT_READY if ready is False else 0
+
+
+def _check(flags: tuple[str, ...]) -> None:
+    """Say here, rather than in a pod, that there is no such flag; files may be there alone."""
+    context = click.Context(serve, info_name="serve")
+    try:
+        _, rest, _ = serve.make_parser(context).parse_args(list(flags))
+    except click.UsageError as error:
+        raise click.UsageError(f"{error.format_message()} See smi-xds serve --help.") from None
+    if rest:
+        raise click.UsageError(f"{rest[0]!r} is no flag of smi-xds serve.")
 
 
 def _print(wanted: "Installation") -> None:

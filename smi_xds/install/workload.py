@@ -35,10 +35,13 @@ class Choices:
     image: str = DEFAULT_IMAGE
     replicas: int = DEFAULT_REPLICAS
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    more: tuple[str, ...] = ()
+    """Further flags of `smi-xds serve`."""
 
 
-def arguments(mesh: MeshConfig) -> list[str]:
+def arguments(choices: Choices) -> list[str]:
     """Of `smi-xds`, in the pod."""
+    mesh = choices.mesh
     return [
         "serve",
         "--kubernetes",
@@ -52,6 +55,7 @@ def arguments(mesh: MeshConfig) -> list[str]:
         f"--access-mode={mesh.access_mode.value}",
         f"--mtls-mode={mesh.mtls_mode.value}",
         "--log-format=json",
+        *choices.more,
     ]
 
 
@@ -103,7 +107,7 @@ def _container(choices: Choices) -> dict[str, Any]:
     return {
         "name": NAME,
         "image": choices.image,
-        "args": arguments(choices.mesh),
+        "args": arguments(choices),
         "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
         # 5,000 pods and 1,000 services take under 500 MB. No limit of CPU: throttled, a replica
         # would be late for its lease and its pushes.

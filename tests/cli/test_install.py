@@ -19,6 +19,21 @@ def test_a_dry_run_prints_the_manifests(capsys: pytest.CaptureFixture[str]) -> N
     assert printed == list(installation(Choices(image="here/it:7")).all)
 
 
+def test_further_flags_are_those_of_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    """They go to the pods as they are; what is none is refused before anything is applied."""
+    more = ("--leaf-lifetime", "12h", "--cert-manager-ca=/in/the/pod")
+    assert run_cli("install", "--dry-run", "--", *more) == 0
+    [*_, deployment] = yaml.safe_load_all(capsys.readouterr().out)
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert tuple(container["args"][-3:]) == more
+
+    for flags, said in {("--leaf", "1h"): "--leaf", ("12h",): "'12h' is no flag"}.items():
+        assert run_cli("install", "--dry-run", "--", *flags) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert said in captured.err
+
+
 def test_a_missing_kubeconfig_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

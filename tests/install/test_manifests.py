@@ -90,7 +90,7 @@ def test_nothing_leads_to_the_plaintext_port() -> None:
 
     assert ports == [15012, 15014]
     assert 15010 not in [port["port"] for it in webhooks for port in it["spec"]["ports"]]
-    assert not [it for it in arguments(MeshConfig()) if it.startswith("--xds-address")]
+    assert not [it for it in arguments(Choices()) if it.startswith("--xds-address")]
 
 
 def test_ports_are_those_of_the_container() -> None:
@@ -110,13 +110,15 @@ def test_choices_are_taken() -> None:
     mesh = MeshConfig(
         trust_domain="example.org", access_mode=AccessMode.SHADOW, mtls_mode=Mode.PERMISSIVE
     )
-    chosen = deployment(Choices(image="here/smi-xds:7", replicas=3, mesh=mesh))
+    more = ("--leaf-lifetime", "12h")
+    chosen = deployment(Choices(image="here/smi-xds:7", replicas=3, mesh=mesh, more=more))
     [container] = chosen["spec"]["template"]["spec"]["containers"]
 
     assert chosen["spec"]["replicas"] == 3
     assert container["image"] == "here/smi-xds:7"
     wanted = {"--trust-domain=example.org", "--access-mode=shadow", "--mtls-mode=permissive"}
     assert wanted <= set(container["args"])
+    assert tuple(container["args"][-2:]) == more
 
 
 def test_the_arguments_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +133,7 @@ def test_the_arguments_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     # It would stop looking for garbage until it serves.
     monkeypatch.setattr(gc, "disable", lambda: None)
 
-    assert run_cli(*arguments(MeshConfig())) == 0
+    assert run_cli(*arguments(Choices())) == 0
 
     [config] = taken
     assert config.kubernetes is not None
