@@ -14,7 +14,7 @@ SOURCE_REF = ObjectRef("Source", "", KUBERNETES)
 
 
 class Availability:
-    """Who fails at present; the first of them is told."""
+    """Who fails at present; one of them is told."""
 
     def __init__(self, *, server: str, sink: Sink) -> None:
         self._server = server
@@ -24,11 +24,12 @@ class Availability:
         self._back = asyncio.Event()
 
     def fail(self, origin: Origin, reason: str, *, cure: str) -> None:
-        """A request failed; only the first of an outage is told, and another once that is over."""
+        """A request failed. What fails twice in a row is told, and nothing else meanwhile."""
+        is_again = origin in self._failing
         if not self._failing:
             self._back.clear()
         self._failing.add(origin)
-        if self._told not in self._failing:
+        if is_again and self._told not in self._failing:
             self._told = origin
             problem = Problem(
                 ref=SOURCE_REF,

@@ -101,7 +101,7 @@ async def test_an_authority_that_is_rotated(
         (mounted.folder / "ca.crt").write_bytes(trusted)  # the kubelet is late
         async with api.running(new):
             await eventually_async(lambda: len(renewed) > 2)
-            assert sink.codes == [ProblemCode.SOURCE_UNAVAILABLE]
+            await eventually_async(lambda: sink.codes == [ProblemCode.SOURCE_UNAVAILABLE])
             (mounted.folder / "ca.crt").write_bytes(rotated)
             await eventually_async(lambda: sink.codes == [])
             await api.watched(ACCOUNTS)

@@ -284,7 +284,7 @@ async def test_not_found_at_the_start(api: FakeApi, tmp_path: Path) -> None:
         api.answers[path] = (404, "text/plain", b"404 page not found")
     async with watching(api.config(tmp_path)) as sink:
         await eventually_async(lambda: len(api.asked("/apis", watch=False)) > 2)
-        assert sink.codes == AWAY
+        await eventually_async(lambda: sink.codes == AWAY)
         assert not sink.is_synced()
 
         api.answers.clear()
@@ -396,13 +396,14 @@ async def test_a_plug_in_that_never_ends(
     async with watching(config) as sink:
         await api.watched(ACCOUNTS)
         answer["status"] = {"token": "new"}
-        once = f"test -e {tmp_path}/asked || {{ touch {tmp_path}/asked; exec sleep 10; }}"
+        once = f"test -e {tmp_path}/asked || {{ touch {tmp_path}/asked; exec sleep 1; }}"
         plug_in.write_text(f"#!/bin/sh\n{once}\necho '{json.dumps(answer)}'\n")
         api.tokens = {"new"}
         api.send(ACCOUNTS, END)
         await eventually_async(lambda: sink.codes == AWAY)
         await eventually_async(lambda: sink.codes == [])
         assert (tmp_path / "asked").exists()
+        await asyncio.sleep(1)  # until the plug-in has ended, which the loop has to see
 
 
 async def test_a_peer_that_vanishes_is_looked_for(
@@ -446,16 +447,20 @@ class Told:
 
 
 def test_what_still_fails_is_told() -> None:
-    """One problem for all; when the kind it names is well, the next failure takes its place."""
+    """One problem for all, of what failed twice in a row; when the kind it names is well, the next
+    failure takes its place.
+    """
     told = Told()
     availability = Availability(server="s", sink=told)
     pods, splits = Origin("kubernetes", "pods"), Origin("kubernetes", "splits")
 
-    availability.fail(pods, "refused", cure="")
-    availability.fail(splits, "refused as well", cure="")
+    availability.fail(pods, "cut while it connected", cure="")
+    availability.succeed(pods)
+    for origin in (pods, splits, pods, splits):
+        availability.fail(origin, f"refused {origin.part}", cure="")
     availability.succeed(pods)
     availability.fail(splits, "conversion webhook failed", cure="")
     availability.fail(splits, "conversion webhook failed again", cure="")
     availability.succeed(splits)
 
-    assert told.messages == ["refused", "conversion webhook failed", "well"]
+    assert told.messages == ["well", "refused pods", "conversion webhook failed", "well"]
