@@ -16,6 +16,9 @@ from smi_xds.sources.kube_connection import Connection
 
 Json: TypeAlias = dict[str, Any]
 
+# Seconds. An API server gives a conversion 30 to answer, and then tells why it had none.
+_WEBHOOKS: Final = 45.0
+
 _NO_PARAMS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _WITHOUT_NAMESPACE: Final = frozenset(
@@ -67,9 +70,12 @@ class Cluster:
         self, path: str, it: Mapping[str, Any], *, params: Mapping[str, str] = _NO_PARAMS
     ) -> Json:
         """Post an object; RefusedError says why it was not taken."""
+        body = msgspec.json.encode(it)
         try:
-            body = msgspec.json.encode(it)
-            return _object(await self._connection.send("POST", path, body, params=params))
+            answer = await self._connection.send(
+                "POST", path, body, params=params, silence=_WEBHOOKS
+            )
+            return _object(answer)
         except UnreachableError as error:
             raise self._away(error) from error
 

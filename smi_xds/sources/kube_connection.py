@@ -135,6 +135,7 @@ class Connection:
         *,
         content_type: str = "application/json",
         params: Mapping[str, str] = _NO_PARAMS,
+        silence: float = ANSWER,
     ) -> bytes:
         """Ask for a change (POST, PUT, PATCH, DELETE); the whole answer, fails as `get` does."""
         async with self._borrowed() as session:
@@ -142,7 +143,7 @@ class Connection:
                 session,
                 path,
                 params,
-                silence=ANSWER,
+                silence=silence,
                 method=method,
                 body=body,
                 content_type=content_type,
