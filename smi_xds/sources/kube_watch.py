@@ -155,6 +155,7 @@ class KindWatch:
                 break
         if self._is_doubtful(version):
             return self._backed_off()
+        log.debug("listed", kind=self.origin.part, version=version, objects=len(replaced.objects))
         self._availability.succeed(self.origin)
         self._sink.apply(self.origin, [replaced, Reported()])
         self._on_answer(self.origin)
@@ -190,6 +191,7 @@ class KindWatch:
         }
         splitter, loop = LineSplitter(), asyncio.get_running_loop()
         async with self._get(params, silence=SILENCE) as chunks:
+            log.debug("watching", kind=self.origin.part, version=seen)
             self._availability.succeed(self.origin)
             self._put_off_since = self._blind_since = None
             began = loop.time()
