@@ -128,7 +128,7 @@ async def test_a_caller_gets_what_is_its_own(here: Guarded, is_delta: bool) -> N
 
 
 @BOTH
-async def test_who_proves_nothing_is_refused_and_counted(here: Guarded, is_delta: bool) -> None:
+async def test_a1_who_proves_nothing_is_refused_and_counted(here: Guarded, is_delta: bool) -> None:
     """Before anything it says is read."""
     async with stream(here.target, is_delta=is_delta, node="shop/a") as client:
         assert await client.call.code() == grpc.StatusCode.UNAUTHENTICATED
@@ -138,7 +138,7 @@ async def test_who_proves_nothing_is_refused_and_counted(here: Guarded, is_delta
 
 @BOTH
 @pytest.mark.parametrize("service", DISCOVERY_SERVICES, ids=lambda it: it.noun)
-async def test_a_stolen_node_id_gets_nothing(
+async def test_a2_a_stolen_node_id_gets_nothing(
     here: Guarded, service: Service, is_delta: bool
 ) -> None:
     """On ADS and on the services of single types."""
@@ -170,7 +170,7 @@ async def test_a_node_that_is_named_later_changes_nothing(here: Guarded, is_delt
 
 @BOTH
 @pytest.mark.parametrize("wanted", [("own-b",), ("*",), ("*", "own-b"), ()])
-async def test_anothers_secrets_cannot_be_had(
+async def test_a3_anothers_secrets_cannot_be_had(
     here: Guarded, is_delta: bool, wanted: tuple[str, ...]
 ) -> None:
     """By name, by wildcard, and by saying that one had them before the connection broke."""
@@ -190,7 +190,7 @@ async def test_anothers_secrets_cannot_be_had(
     assert b"own-b" not in secrets
 
 
-async def test_streams_of_a_deleted_pod_end(here: Guarded) -> None:
+async def test_a4_streams_of_a_deleted_pod_end(here: Guarded) -> None:
     """Before it is told anything more; those of others go on."""
     async with (
         stream(here.target, node="shop/a", token="a") as gone,
@@ -209,7 +209,7 @@ async def test_streams_of_a_deleted_pod_end(here: Guarded) -> None:
     assert here.refusals == {"revoked": 1}
 
 
-async def test_a_pod_of_the_same_name_is_another(here: Guarded) -> None:
+async def test_a4_a_pod_of_the_same_name_is_another(here: Guarded) -> None:
     """Its predecessor's stream ends without a word of the new one's configuration."""
     async with stream(here.target, node="shop/a", token="a") as client:
         await client.ask(CLUSTER)
@@ -227,7 +227,7 @@ async def test_a_pod_of_the_same_name_is_another(here: Guarded) -> None:
     assert here.refusals == {"revoked": 1, "replaced_pod": 1}
 
 
-async def test_streams_end_with_their_proof(here: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a5_streams_end_with_their_proof(here: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stole a token has it until then; sidecars have a new one in time."""
     monkeypatch.setattr("smi_xds.ads.guard._LOOK_AGAIN", 0.02)
     async with guarded() as here:
@@ -248,7 +248,7 @@ async def test_streams_end_with_their_proof(here: Guarded, monkeypatch: pytest.M
         assert here.refusals == {"expired": 1}
 
 
-async def test_one_caller_has_so_many_streams_and_no_more() -> None:
+async def test_a6_one_caller_has_so_many_streams_and_no_more() -> None:
     """Others have as many; and one that ended makes room."""
     async with guarded(replace(DEFAULTS, streams_per_caller=2)) as here:
         async with stream(here.target, node="shop/a", token="a") as first:
@@ -270,7 +270,7 @@ async def test_one_caller_has_so_many_streams_and_no_more() -> None:
         assert here.refusals == {"too_many_streams": 1}
 
 
-async def test_a_silent_stream_is_ended() -> None:
+async def test_a7_a_silent_stream_is_ended() -> None:
     """It would else be one of those that nobody counts the cost of."""
     async with guarded(replace(DEFAULTS, first_request=0.05)) as here:
         async with stream(here.target, node="shop/a", token="a") as client:
@@ -278,7 +278,7 @@ async def test_a_silent_stream_is_ended() -> None:
         assert here.refusals == {"silent": 1}
 
 
-async def test_who_asks_too_fast_is_read_later() -> None:
+async def test_a8_who_asks_too_fast_is_read_later() -> None:
     """And loses nothing: 30 requests at 100 a second, of which 10 may come at once."""
     limits = replace(DEFAULTS, request_rate=100, request_burst=10)
     async with guarded(limits) as here:

@@ -89,7 +89,7 @@ async def test_a_good_token_is_that_of_its_pod(tokens: Tokens) -> None:
     )
 
 
-async def test_an_answer_is_kept_for_a_while_and_then_asked_for_again(
+async def test_a9_an_answer_is_kept_for_a_while_and_then_asked_for_again(
     tokens: Tokens, issuer: Issuer
 ) -> None:
     """Five minutes, or until the token ends."""
@@ -103,7 +103,7 @@ async def test_an_answer_is_kept_for_a_while_and_then_asked_for_again(
     assert reason(await tokens(bearing(token()))) == Reason.INVALID_TOKEN
 
 
-async def test_a_token_is_not_kept_as_it_is(tokens: Tokens) -> None:
+async def test_a9_a_token_is_not_kept_as_it_is(tokens: Tokens) -> None:
     """Nothing that lives as long as the server holds it."""
     await tokens(bearing(token("verysecret")))
 
@@ -112,7 +112,7 @@ async def test_a_token_is_not_kept_as_it_is(tokens: Tokens) -> None:
     assert "verysecret" not in kept
 
 
-async def test_those_who_come_with_one_token_at_once_ask_once(
+async def test_a9_those_who_come_with_one_token_at_once_ask_once(
     tokens: Tokens, issuer: Issuer
 ) -> None:
     """And who leaves takes the answer from nobody."""
@@ -139,7 +139,7 @@ async def test_those_who_come_with_one_token_at_once_ask_once(
         (Review(authenticated=True, pod="p", uid="u"), Reason.NOT_BOUND),
     ],
 )
-async def test_a_no_is_kept_shortly(
+async def test_a9_a_no_is_kept_shortly(
     review: Review, expected: Reason, tokens: Tokens, issuer: Issuer
 ) -> None:
     """So that who tries again and again costs the API server nothing."""
@@ -213,7 +213,7 @@ async def test_the_scheme_is_written_in_any_case(tokens: Tokens) -> None:
     assert isinstance(await tokens(shouted), PodProof)
 
 
-async def test_while_the_api_server_is_away_those_who_were_good_are(
+async def test_a10_while_the_api_server_is_away_those_who_were_good_are(
     tokens: Tokens, issuer: Issuer
 ) -> None:
     """Until their token ends; others are told to come back, and are asked about when they do."""
