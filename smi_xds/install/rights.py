@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 from smi_xds.crds.webhooks import webhook_role_rules
-from smi_xds.install.names import AUTHORITY_SECRET, LEASE, NAMESPACE, TRUST_CONFIG_MAP
+from smi_xds.install.names import AUTHORITY_SECRET, NAMESPACE, TRUST_CONFIG_MAP
 from smi_xds.objects.versions import SMI_KINDS
 from smi_xds.sources.kube_kinds import KINDS
 
@@ -50,8 +50,8 @@ def own_rules() -> list[dict[str, Any]]:
     """What holds in our own namespace alone."""
     leases = "coordination.k8s.io"
     return [
-        _rule(leases, ["leases"], ["create"]),
-        _rule(leases, ["leases"], _KEEP, names=[LEASE]),
+        # One says who leads; in one of its own each other replica tells what its proxies have.
+        _rule(leases, ["leases"], ["get", "list", "create", "update", "delete"]),
         _rule("", ["secrets"], ["create"]),
         _rule("", ["secrets"], _KEEP, names=[AUTHORITY_SECRET]),
     ]

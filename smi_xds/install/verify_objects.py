@@ -21,10 +21,22 @@ _TRUST_CURE: Final = f"A replica puts it there, every few seconds. {_LOGS}"
 _LEASE_PAUSE, _LEASE_SECONDS = 0.5, 15.0
 
 
-async def trust_bundle(cluster: Cluster) -> str:
-    """The roots of the control plane, PEM, as pods get them; empty where they are not there."""
-    found = await cluster.find(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{TRUST_CONFIG_MAP}")
-    return str(((found or {}).get("data") or {}).get(TRUST_KEY, ""))
+async def trust_bundle(cluster: Cluster) -> tuple[str, Finding]:
+    """The roots of the control plane as pods get them, PEM; empty where they are not to be seen."""
+    what, found = "trust bundle", ""
+
+    async def look() -> Finding:
+        nonlocal found
+        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{TRUST_CONFIG_MAP}"
+        found = str((((await cluster.find(path)) or {}).get("data") or {}).get(TRUST_KEY, ""))
+        if not found:
+            detail = f"there is no ConfigMap {NAMESPACE}/{TRUST_CONFIG_MAP} with {TRUST_KEY}"
+            return failed(what, detail, cure=f"The leader writes it. {_LOGS}")
+        number = found.count("-----BEGIN CERTIFICATE-----")
+        return well(what, f"{number} root{'s' if number > 1 else ''} in {TRUST_CONFIG_MAP}")
+
+    finding = await tolerant(what, look())
+    return found, finding
 
 
 async def definitions_there(cluster: Cluster, bundle: str) -> Findings:
@@ -87,16 +99,6 @@ async def validation_there(cluster: Cluster, bundle: str) -> Finding:
     if distrust := _distrust(client, bundle):
         return failed(what, distrust, cure=_TRUST_CURE)
     return well(what, "trusts the root of the control plane")
-
-
-async def root_there(bundle: str) -> Finding:
-    """Whether sidecars can tell whom they speak to."""
-    what = "trust bundle"
-    if not bundle:
-        detail = f"there is no ConfigMap {NAMESPACE}/{TRUST_CONFIG_MAP} with {TRUST_KEY}"
-        return failed(what, detail, cure=f"The leader writes it. {_LOGS}")
-    number = bundle.count("-----BEGIN CERTIFICATE-----")
-    return well(what, f"{number} root{'s' if number > 1 else ''} in {TRUST_CONFIG_MAP}")
 
 
 async def replicas_ready(cluster: Cluster) -> Finding:

@@ -167,10 +167,11 @@ async def test_the_trust_bundle_is_where_pods_get_it() -> None:
         "metadata": {"name": "smi-xds-trust", "namespace": NAMESPACE},
         "data": {"ca.crt": ROOT * 2},
     }
-    assert await verify_objects.trust_bundle(cluster(bundle)) == ROOT * 2
-    assert await verify_objects.trust_bundle(cluster()) == ""
-    assert (await verify_objects.root_there(ROOT * 2)).detail == "2 roots in smi-xds-trust"
-    assert (await verify_objects.root_there("")).state is State.FAILED
+    there = await verify_objects.trust_bundle(cluster(bundle))
+    missing = await verify_objects.trust_bundle(cluster())
+
+    assert (there[0], there[1].detail) == (ROOT * 2, "2 roots in smi-xds-trust")
+    assert (missing[0], missing[1].state) == ("", State.FAILED)
 
 
 async def test_what_may_not_be_seen_is_unknown() -> None:
