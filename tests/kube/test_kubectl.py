@@ -7,7 +7,16 @@ import pytest
 
 from smi_xds.objects.versions import SMI_KINDS
 from tests.kube.api import Kube
-from tests.kube.installed import NAMESPACE, Installed, as_list, documents, fields, mk_split, read
+from tests.kube.installed import (
+    NAMESPACE,
+    Installed,
+    as_list,
+    documents,
+    fields,
+    mk_split,
+    read,
+    refusal,
+)
 
 pytestmark = [pytest.mark.kube, pytest.mark.xdist_group("kube"), pytest.mark.timeout(600)]
 
@@ -119,6 +128,51 @@ def test_a_dry_run_stores_nothing(installed: Installed) -> None:
 
 def _without_status(document: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "status"}
+
+
+WEB = {"kind": "ServiceAccount", "name": "default"}
+# By what it is told by: one of each kind, in some version.
+WARNED: dict[str, dict[str, Any]] = {
+    "[NoRules]": {
+        "apiVersion": "access.smi-spec.io/v1alpha3",
+        "kind": "TrafficTarget",
+        "spec": {"destination": WEB, "rules": [], "sources": [WEB]},
+    },
+    "[MissingRoute]": {
+        "apiVersion": "access.smi-spec.io/v1alpha1",
+        "kind": "TrafficTarget",
+        "destination": WEB,
+        "specs": [{"kind": "TCPRoute", "name": "nowhere"}],
+        "sources": [WEB],
+    },
+    "[UnprovableIdentity]": {
+        "apiVersion": "access.smi-spec.io/v1alpha4",
+        "kind": "IdentityBinding",
+        "spec": {"schemes": {"spiffeIdentities": ["spiffe://example.com/ns/a/sa/b"]}},
+    },
+    "[InvalidRegex]": {
+        "apiVersion": "specs.smi-spec.io/v1alpha1",
+        "kind": "HTTPRouteGroup",
+        "matches": [{"name": "a", "pathRegex": "(", "methods": ["GET"]}],
+    },
+    "[NegativeWeight]": {
+        "apiVersion": "split.smi-spec.io/v1alpha2",
+        "kind": "TrafficSplit",
+        "spec": {"service": "kubernetes", "backends": [{"service": "kubernetes", "weight": -1}]},
+    },
+}
+
+
+@pytest.mark.parametrize("told", WARNED)
+def test_warned_of_in_any_version(installed: Installed, told: str) -> None:
+    """What can become right is taken, with our words."""
+    document = WARNED[told] | {"metadata": {"name": "warned"}}
+
+    message = refusal(installed.kube, "create", document, "--warnings-as-errors")
+
+    assert "Warning: " in message
+    assert told in message
+    installed.kube.kubectl("delete", document["kind"], "warned", "-n", NAMESPACE)
 
 
 def test_rows_are_the_same_in_every_version(installed: Installed) -> None:
