@@ -257,7 +257,7 @@ class Reviews:
 
 async def test_rights_are_asked_one_by_one() -> None:
     """Of the account by others, of itself by itself; what is missing is listed."""
-    admin, itself = Reviews(me="admin"), Reviews(me=ACCOUNT, denied="leases")
+    admin, itself = Reviews(me="admin"), Reviews(me=ACCOUNT, denied="secrets")
 
     whole = await rights_granted(cast("Cluster", admin))
     part = await rights_granted(cast("Cluster", itself))
@@ -266,9 +266,7 @@ async def test_rights_are_asked_one_by_one() -> None:
     assert admin.users == {ACCOUNT}
     assert (part.state, itself.kinds) == (State.FAILED, {"SelfSubjectAccessReview"})
     assert part.detail == (
-        f"{ACCOUNT} may not create leases.coordination.k8s.io; "
-        "get leases.coordination.k8s.io smi-xds-leader; "
-        "update leases.coordination.k8s.io smi-xds-leader"
+        f"{ACCOUNT} may not create secrets; get secrets smi-xds-ca; update secrets smi-xds-ca"
     )
 
 

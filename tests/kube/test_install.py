@@ -63,7 +63,7 @@ FORBIDDEN = {
     "delete secrets/smi-xds-ca": NAMESPACE,
     "update configmaps/another": NAMESPACE,
     "list configmaps": "default",
-    "update leases.coordination.k8s.io/another": NAMESPACE,
+    "update leases.coordination.k8s.io/another": "kube-system",
     "create leases.coordination.k8s.io": "kube-system",
     "create pods": NAMESPACE,
     "delete pods": NAMESPACE,
