@@ -176,7 +176,7 @@ def _programmed(tally: Tally, namespace: str) -> _Said:
         said = (Truth.TRUE, Type.PROGRAMMED.value, f"{count}.")
     status, reason, text = said
     if away := tally.configured - tally.connected:
-        text += f" {away} more {'is' if away == 1 else 'are'} not connected to this replica."
+        text += f" {away} more {'is' if away == 1 else 'are'} not connected."
     return (Type.PROGRAMMED, status, reason, text)
 
 

@@ -59,6 +59,10 @@ class Told:
         found = (self.status or {}).get("conditions")
         return [it for it in found if isinstance(it, dict)] if isinstance(found, list) else []
 
+    def is_about(self, generation: int) -> bool:
+        """Whether something was said of this generation."""
+        return any(it.get("observedGeneration") == generation for it in self.conditions)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
@@ -90,6 +94,8 @@ class _Entry:
     """When this generation was first seen."""
     round: int
     """The round that brought it, or a later one."""
+    asked: float
+    """When other replicas are asked from, who may not have seen this generation before."""
     told: Told | None
     is_read: bool = True
     """Whether this generation could be parsed."""
@@ -155,7 +161,7 @@ class Desk:
                     self._see_unread(entry, tuple(unread.pop(it.ref)), now)
                 else:
                     entry.is_read = True
-                    tally = sight.fleet.tally(concerns.of(it), entry.round)
+                    tally = sight.fleet.tally(concerns.of(it), entry.round, since=entry.asked)
                     found = tuple(problems.get(it.ref, ()))
                     wanted = conditions_of(it.generation, found, tally, namespace=it.namespace)
                     self._see(entry, found, wanted, now)
@@ -173,6 +179,7 @@ class Desk:
             entry = self._enter(it.ref, it.uid, it.generation, sight, now)
         elif entry.generation != it.generation:
             entry.generation, entry.since, entry.round = it.generation, now, sight.round
+            entry.asked = now
             entry.failures = 0
         return entry
 
@@ -181,7 +188,13 @@ class Desk:
         if told is not None and uid and told.uid != uid:
             told = None
         entry = self._entries[ref] = _Entry(
-            uid=uid, generation=generation, since=now, round=sight.round, told=told
+            uid=uid,
+            generation=generation,
+            since=now,
+            round=sight.round,
+            # What a leader before us told of it, all had seen by then.
+            asked=-math.inf if told is not None and told.is_about(generation) else now,
+            told=told,
         )
         return entry
 

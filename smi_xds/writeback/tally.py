@@ -1,15 +1,22 @@
 """How many of the proxies that an object concerns have it, by what they ACKed and refused."""
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from smi_xds.ads.status import StreamStatus, Sync
 from smi_xds.mesh.model import Mesh, Workload
 from smi_xds.values import ProxyId, SpiffeId
 from smi_xds.writeback.concern import Concern
 from smi_xds.writeback.conditions import Tally
+from smi_xds.writeback.replicas import Remote
+
+# Seconds after a change was seen here until it was seen everywhere: watches are milliseconds apart,
+# and a replica without a watch says nothing.
+GRACE: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +38,15 @@ class Fleet:
     """Few proxies most of the time, sorted."""
     refusing: Mapping[ProxyId, str] = field(default_factory=dict)
     """What those say who refuse something; sorted."""
+    elsewhere: tuple[tuple[float, Mapping[SpiffeId, frozenset[ProxyId]]], ...] = ()
+    """The proxies of each other replica, and when it was heard; they are connected, too."""
 
-    def tally(self, concern: Concern, number: int) -> Tally:
-        """How many of some proxies have everything of a round."""
+    def tally(self, concern: Concern, number: int, *, since: float = -math.inf) -> Tally:
+        """How many of some proxies have everything of a round.
+
+        Rounds are this server's own. Other replicas count from a while after `since`, when this
+        one had seen what the round brought.
+        """
         chosen = [self._chosen(concern, it) for it in self._identities(concern)]
         refused = [proxy for proxy in self.refusing if self._concerns(concern, proxy)]
         behind = {
@@ -41,6 +54,10 @@ class Fleet:
             for each in chosen
             for lag in each.lags[: bisect_right(each.lags, number, key=_since)]
         }
+        for heard, proxies in self.elsewhere:
+            if heard < since + GRACE:
+                for identity in self._identities(concern):
+                    behind |= self._of(concern, identity, proxies)
         connected = sum(len(each.connected) for each in chosen)
         return Tally(
             configured=sum(len(each.configured) for each in chosen),
@@ -56,6 +73,16 @@ class Fleet:
             return self.configured
         singles = (self.workloads[it].identity for it in concern.proxies if it in self.workloads)
         return concern.identities.union(singles)
+
+    def _of(
+        self,
+        concern: Concern,
+        identity: SpiffeId,
+        proxies: Mapping[SpiffeId, frozenset[ProxyId]],
+    ) -> frozenset[ProxyId]:
+        found = proxies.get(identity, frozenset())
+        is_whole = concern.is_everyone or identity in concern.identities
+        return found if is_whole else found & concern.proxies
 
     def _chosen(self, concern: Concern, identity: SpiffeId) -> "_Chosen":
         configured = self.configured.get(identity, frozenset())
@@ -87,8 +114,11 @@ def _since(lag: Lag) -> int:
     return lag.since
 
 
-def fleet_of(mesh: Mesh, streams: Iterable[StreamStatus]) -> Fleet:
-    """The proxies of a mesh by these streams; of one with several, the worst counts."""
+def fleet_of(mesh: Mesh, streams: Iterable[StreamStatus], remotes: Iterable[Remote] = ()) -> Fleet:
+    """The proxies of a mesh by these streams, and by what other replicas say.
+
+    Of a proxy with several streams the worst counts.
+    """
     connected: dict[SpiffeId, set[ProxyId]] = defaultdict(set)
     behind: dict[ProxyId, int] = {}
     refusing: dict[ProxyId, str] = {}
@@ -102,16 +132,40 @@ def fleet_of(mesh: Mesh, streams: Iterable[StreamStatus]) -> Fleet:
             behind[proxy] = min(since, behind.get(proxy, since))
         if (error := _refusal(stream)) is not None:
             refusing.setdefault(proxy, error)
+    elsewhere = []
+    for remote in remotes:
+        theirs: dict[SpiffeId, set[ProxyId]] = defaultdict(set)
+        for proxy in remote.nodes:
+            workload = mesh.workloads.get(proxy)
+            # One that has moved is here; what was said of it there is old.
+            if workload is None or proxy in connected.get(workload.identity, ()):
+                continue
+            theirs[workload.identity].add(proxy)
+            if proxy in remote.behind:
+                behind[proxy] = 0
+            if proxy in remote.refusing:
+                refusing.setdefault(proxy, remote.refusing[proxy])
+        elsewhere.append((remote.heard, _frozen(theirs)))
+    for _, others in elsewhere:
+        for identity, proxies in others.items():
+            connected[identity] |= proxies
     lags: dict[SpiffeId, list[Lag]] = defaultdict(list)
     for proxy, since in behind.items():
         lags[mesh.workloads[proxy].identity].append(Lag(since, proxy))
     return Fleet(
         workloads=mesh.workloads,
         configured=mesh.identities,
-        connected={identity: frozenset(proxies) for identity, proxies in connected.items()},
+        connected=_frozen(connected),
         lags={identity: tuple(sorted(found, key=_since)) for identity, found in lags.items()},
         refusing=dict(sorted(refusing.items())),
+        elsewhere=tuple(elsewhere),
     )
+
+
+def _frozen(
+    proxies: Mapping[SpiffeId, set[ProxyId]],
+) -> Mapping[SpiffeId, frozenset[ProxyId]]:
+    return {identity: frozenset(found) for identity, found in proxies.items()}
 
 
 def _proxy(stream: StreamStatus) -> ProxyId | None:

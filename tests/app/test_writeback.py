@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from smi_xds.ads.cache import Cache
 from smi_xds.ads.status import Status
 from smi_xds.app.leading import leading
-from smi_xds.app.writeback import _lead, writing_back
+from smi_xds.app.writeback import _Leader, _work, writing_back
 from smi_xds.config import KubernetesConfig, LeaseConfig, ServeConfig, parse_serve
 from smi_xds.writeback.lease import Leadership
 from tests.support.wait import eventually_async
@@ -100,9 +100,16 @@ class FakeWriter:
     def __init__(self) -> None:
         self.begins = 0
         self.ends = 0
+        self.steps = 0
 
     def begin(self) -> None:
         self.begins += 1
+
+    async def step(self) -> None:
+        self.steps += 1
+
+    async def withdraw(self) -> None:
+        self.steps = 0
 
     async def run(self, *_: object) -> None:
         if self.begins == 1:
@@ -120,14 +127,21 @@ async def test_a_bug_is_told_and_ends_nothing_else(monkeypatch: pytest.MonkeyPat
     writer: Any = FakeWriter()
     recorder: Any = FakeWriter()
     recorder.begins = 1
+    replicas: Any = FakeWriter()
+    announcer: Any = FakeWriter()
     pipeline: Any = FakePipeline()
+    monkeypatch.setattr("smi_xds.writeback.replicas.TICK", 0.01)
+    work = _work(pipeline, leadership, announcer, _Leader(writer, recorder, replicas))
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(_lead(leadership, writer, recorder, pipeline))
+            task = tasks.create_task(work)
+            await eventually_async(lambda: announcer.steps > 2)
             leadership.extend(1e12)
             await eventually_async(lambda: writer.begins == 2)
+            await eventually_async(lambda: replicas.steps > 4)
+            assert announcer.steps == 0
             leadership.end("b")
-            await eventually_async(lambda: writer.ends == 1)
+            await eventually_async(lambda: writer.ends == 1 and announcer.steps)
             leadership.extend(1e12)
             await eventually_async(lambda: writer.begins == 3)
             task.cancel()

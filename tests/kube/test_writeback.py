@@ -47,7 +47,7 @@ RIGHTS: Final[list[dict[str, list[str]]]] = [
     {
         "apiGroups": ["coordination.k8s.io"],
         "resources": ["leases"],
-        "verbs": ["get", "create", "update"],
+        "verbs": ["get", "list", "create", "update", "delete"],
     },
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
@@ -424,10 +424,16 @@ def versions(kube: Kube, namespace: str) -> dict[str, str]:
 async def test_a_leader_is_killed_while_it_writes(
     kube: Kube, namespace: str, tmp_path: Path
 ) -> None:
-    """The other one takes over and completes it; no object is written twice."""
+    """The other one takes over and completes it; no object is written twice.
+
+    Before, the leader counts the proxies of both.
+    """
     number = 150
     names = [f"web-{index:03}" for index in range(number)]
-    await asyncio.to_thread(partial(kube.apply, namespace=namespace), OBJECTS)
+    await asyncio.to_thread(make_pods, kube, namespace)
+    await asyncio.to_thread(
+        partial(kube.apply, namespace=namespace), with_default_accounts(OBJECTS)
+    )
     async with (
         serving(kube.kubeconfig, namespace, tmp_path / "a") as a,
         serving(kube.kubeconfig, namespace, tmp_path / "b") as b,
@@ -436,6 +442,12 @@ async def test_a_leader_is_killed_while_it_writes(
         await a.start()
         await a.logged("leading")
         await b.start()
+        async with (
+            played_proxy(a.events("serving")[-1]["xds_address"], f"{namespace}/web"),
+            played_proxy(b.events("serving")[-1]["xds_address"], f"{namespace}/client"),
+        ):
+            # The leader knows of both.
+            await eventually_async(partial(has_all, kube, namespace), deadline=40)
         splits = {"apiVersion": "v1", "kind": "List", "items": [split(name) for name in names]}
         await asyncio.to_thread(partial(kube.apply, namespace=namespace), splits)
         await eventually_async(lambda: len(writes.statuses) > 20, deadline=40)
@@ -453,6 +465,12 @@ async def test_a_leader_is_killed_while_it_writes(
     assert at_takeover - at_death <= 2
     last = await asyncio.to_thread(kube.get, "trafficsplits", f"--namespace={namespace}")
     assert all(conditions(it)["Accepted"] for it in last["items"])
+
+
+async def has_all(kube: Kube, namespace: str) -> bool:
+    found = await asyncio.to_thread(kube.get, "traffictarget", "web", f"--namespace={namespace}")
+    assert conditions(found)["Programmed"] == ("True", "Programmed")
+    return message(found, "Programmed") == "Applied on 2 of 2 proxies."
 
 
 async def written(plane: ControlPlane) -> float:

@@ -57,9 +57,10 @@ class FakeApi:
 
     async def read(self, path: str) -> bytes:
         self._begin("GET", path)
-        if path not in self.objects:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "not found")
-        return json.dumps(self.objects[path]).encode()
+        path, query, selector = path.partition("?labelSelector=")
+        if query:
+            return json.dumps({"items": self._labelled(path, selector)}).encode()
+        return json.dumps(self._find(path)).encode()
 
     async def send(
         self,
@@ -71,6 +72,9 @@ class FakeApi:
         params: Mapping[str, str] | None = None,
     ) -> bytes:
         self._begin(method, path)
+        if method == "DELETE":
+            self._find(path)
+            return json.dumps(self.objects.pop(path)).encode()
         document = json.loads(body)
         self.sent.append(document)
         match method:
@@ -104,6 +108,11 @@ class FakeApi:
     def methods(self, *only: str) -> list[str]:
         """The methods that were asked for, or how often these were."""
         return [method for method, _ in self.calls if not only or method in only]
+
+    def _labelled(self, path: str, selector: str) -> list[dict[str, Any]]:
+        label, _, value = selector.partition("%3D")
+        found = [it for key, it in self.objects.items() if path in _lists(key)]
+        return [it for it in found if it["metadata"].get("labels", {}).get(label) == value]
 
     def _find(self, path: str) -> dict[str, Any]:
         if path not in self.objects:

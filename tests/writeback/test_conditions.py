@@ -129,13 +129,12 @@ def test_many_problems_and_long_ones_are_cut() -> None:
         (
             Tally(configured=1),
             *(Truth.UNKNOWN, "NoProxies"),
-            "It concerns no proxy that is connected. 1 more is not connected to this replica.",
+            "It concerns no proxy that is connected. 1 more is not connected.",
         ),
         (
             Tally(configured=5, connected=3, applied=1, waiting=B),
             *(Truth.FALSE, "Pending"),
-            "Applied on 1 of 3 proxies; shop/b has not answered yet. "
-            "2 more are not connected to this replica.",
+            "Applied on 1 of 3 proxies; shop/b has not answered yet. 2 more are not connected.",
         ),
         (
             Tally(configured=3, connected=3, applied=1, waiting=B, refusing=A, error="bad\n  it"),

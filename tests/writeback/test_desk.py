@@ -36,7 +36,7 @@ class FakeFleet(Fleet):
     said: Tally
     __slots__ = ("said",)
 
-    def tally(self, concern: Concern, number: int) -> Tally:
+    def tally(self, concern: Concern, number: int, *, since: float = 0.0) -> Tally:
         return self.said
 
 
