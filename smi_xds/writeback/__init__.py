@@ -6,6 +6,6 @@ problems in words; `desk` decides what is to be written and when, `writer` and `
 Never in the path of a push.
 
 Rights that it needs (`deploy/` grants them): get, list, create, update and delete of
-`leases.coordination.k8s.io` in the namespace of the lease; get, list and patch of the SMI kinds and of their `/status`; create
-and patch of `events.events.k8s.io`.
+`leases.coordination.k8s.io` in the namespace of the lease; get and list of the SMI kinds, and patch
+of their `/status`; create and patch of `events.events.k8s.io`.
 """
