@@ -88,5 +88,17 @@ rotation: install ## certificates that change under load, for ten minutes (ARGS=
 	$(BIN)/python -m tests.rotation $(ARGS)
 .PHONY: rotation
 
+fuzz: install ## break what strangers send, for a quarter of an hour instead of seconds
+	SMI_XDS_FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest tests/fuzz -n $(JOBS) --timeout 3600 $(ARGS)
+.PHONY: fuzz
+
+# Pinned, and of no use to anything else. pip-audit asks a service on the network about the lock.
+audit: install ## bandit over the package; known vulnerabilities of what is locked
+	@$(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check 'bandit[toml]==1.9.4' 'pip-audit==2.10.1'
+	$(VENV)-audit/bin/bandit --quiet --configfile pyproject.toml --recursive smi_xds
+	$(VENV)-audit/bin/pip-audit --requirement requirements.lock --disable-pip --require-hashes
+.PHONY: audit
+
 clean: ## remove what was built here
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants .coverage*
+	rm -rf $(VENV) $(VENV)-audit dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants .coverage*

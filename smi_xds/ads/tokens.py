@@ -263,7 +263,7 @@ def _read(token: Secret) -> _Claims | None:
     claims = parts[1]
     try:
         return _claims.decode(urlsafe_b64decode(claims + b"=" * (-len(claims) % 4)))
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
         return None
 
 

@@ -133,7 +133,7 @@ def read_list(body: bytes) -> Sequence[Request]:
     """A list of them; IdentityError where it is something else."""
     try:
         return _decoder.decode(body).items
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise IdentityError(f"the list of CertificateRequests cannot be read: {error}") from None
 
 

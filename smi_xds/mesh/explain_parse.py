@@ -1,5 +1,6 @@
 """Questions as an operator writes them; AskError says what is wrong with one."""
 
+import re
 from collections.abc import Iterable
 
 from smi_xds.mesh.explain_values import Kind, Question, Source
@@ -55,7 +56,8 @@ def _destination(text: str) -> tuple[ServiceRef, str, int]:
     where, _, port = text.rpartition(":")
     match where.split("/"):
         case [namespace, name, *pod] if namespace and name and len(pod) < 2:
-            if port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+            # Python refuses to read thousands of digits.
+            if re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536:
                 return ServiceRef(namespace, name), "".join(pod), int(port)
     raise AskError(
         f"the destination {text!r} is not NAMESPACE/SERVICE:PORT, with the Service's port, nor "

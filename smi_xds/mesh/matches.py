@@ -24,8 +24,13 @@ METHODS = frozenset(
 # above this. A program of 5,000 instructions already costs microseconds per request.
 MAX_PROGRAM_SIZE = 5_000
 
+# To find that out takes time: up to 15 ms for each 1,000 characters, in which nobody is served.
+MAX_REGEX_LENGTH = 4_096
+
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
+# Ten times what a program of that size needs: so larger ones are given up early.
+_OPTIONS.max_mem = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,14 @@ def _meets_a_path(regex: str) -> bool:
 
 
 def _wrong_regex(regex: str, group: HTTPRouteGroup, field: str) -> Problem | None:
+    if len(regex) > MAX_REGEX_LENGTH:
+        return Problem(
+            ref=group.ref,
+            field=field,
+            code=ProblemCode.COSTLY_REGEX,
+            message=f"The expression has {len(regex)} characters, over {MAX_REGEX_LENGTH}.",
+            cure="Write a simpler expression, or several matches.",
+        )
     try:
         re2.compile(regex, _OPTIONS)
         size = re2.compile(f"(?:{regex})", _OPTIONS).programsize

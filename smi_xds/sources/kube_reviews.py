@@ -96,7 +96,7 @@ def _refusal(error: RefusedError) -> str:
 def _review(answer: bytes, audience: str) -> Review:
     try:
         status = _answer.decode(answer).status
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ReviewError(f"an answer that is no TokenReview: {error}") from error
     # An authenticator that knows nothing of audiences names none: what it takes is for itself.
     if not status.authenticated or audience not in status.audiences:

@@ -94,7 +94,7 @@ def page_from(body: bytes, *, after: str = "") -> Page:
     """Read one part of a list, asked for with that token; AnswerError where it is none."""
     try:
         page = _page.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AnswerError(f"a list that cannot be read: {error}") from error
     if not page.metadata.resource_version:
         raise AnswerError("a list without a resourceVersion")
@@ -156,7 +156,7 @@ def batch_from(lines: Iterable[bytes], parser: JsonParser) -> Batch:
     for text in lines:
         try:
             line = _line.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise AnswerError(f"a watch line that cannot be read: {error}") from error
         match line.type:
             case "ADDED" | "MODIFIED":
@@ -191,7 +191,7 @@ def _ref(raw: msgspec.Raw, parser: JsonParser) -> ObjectRef:
 def _head_of(raw: msgspec.Raw) -> _HeadMetadata:
     try:
         return _head.decode(raw).metadata
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AnswerError(f"an object without metadata: {error}") from error
 
 

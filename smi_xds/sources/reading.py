@@ -5,7 +5,13 @@ from pathlib import Path
 
 from smi_xds.objects.parse import MeshObject, Parsed, Refused, parse_all
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.sources.yaml_documents import Document, SyntaxProblem, read_json, read_yaml
+from smi_xds.sources.yaml_documents import (
+    MAX_DOCUMENTS,
+    Document,
+    SyntaxProblem,
+    read_json,
+    read_yaml,
+)
 from smi_xds.values import ObjectRef
 
 # An object in etcd is at most 1.5 MiB; a file of this size takes some seconds to read.
@@ -71,7 +77,7 @@ def parse_file(raw: bytes, *, label: str) -> Text | Problem:
     return _text_from(documents, label=label, is_whole=is_json or text.endswith("\n"))
 
 
-def _text_from(documents: list[Document], *, label: str, is_whole: bool) -> Text:
+def _text_from(documents: list[Document], *, label: str, is_whole: bool) -> Text | Problem:
     objects: list[MeshObject] = []
     problems: list[Problem] = []
     for document in documents:
@@ -80,6 +86,8 @@ def _text_from(documents: list[Document], *, label: str, is_whole: bool) -> Text
                 objects.append(outcome.object)
             elif isinstance(outcome, Refused):
                 problems.append(_located(outcome.problem, label=label, line=document.line))
+            if len(objects) + len(problems) > MAX_DOCUMENTS:  # in lists
+                return unreadable(label, f"holds more than {MAX_DOCUMENTS} objects; split it")
     return Text(
         objects=tuple(objects),
         problems=tuple(problems),

@@ -16,6 +16,8 @@ import yaml
 
 # No object of ours nests deeper than 10; a document of another kind may.
 MAX_DEPTH = 64
+# A file of 8 MiB could hold four million, and each would be a problem of its own.
+MAX_DOCUMENTS = 50_000
 # What aliases stand for is read again for each of them: a few lines could stand for billions.
 MAX_ALIASED = 100_000
 
@@ -50,12 +52,17 @@ class SyntaxProblem(Exception):  # noqa: N818  # it becomes a Problem, not an er
 def read_yaml(text: str) -> list[Document]:
     """All documents of a YAML text; empty ones are left out."""
     try:
-        return [document for document in _Composer(text).documents() if document.value is not None]
+        documents: list[Document] = []
+        for document in _Composer(text).documents():
+            if document.value is not None:
+                documents.append(document)
+                _check_count(documents)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise SyntaxProblem(_at(mark, error.problem or "cannot be parsed")) from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise SyntaxProblem(" ".join(str(error).split())) from error
+    return documents
 
 
 def read_json(text: str) -> list[Document]:
@@ -63,14 +70,19 @@ def read_json(text: str) -> list[Document]:
     decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
     documents: list[Document] = []
     position = _skip(text, 0)
+    line = text.count("\n", 0, position) + 1
+    has_escapes = "\\u" in text
     try:
         while position < len(text):
             value, end = decoder.raw_decode(text, position)
-            if "\\u" in text:  # "\ud800" decodes to what could never be encoded again
+            if has_escapes:  # "\ud800" decodes to what could never be encoded again
                 json.dumps(value, ensure_ascii=False).encode()
             if value is not None:
-                documents.append(Document(value, text.count("\n", 0, position) + 1))
-            position = _skip(text, end)
+                documents.append(Document(value, line))
+                _check_count(documents)
+            # Counted on from the last: a text may hold millions of documents.
+            before, position = position, _skip(text, end)
+            line += text.count("\n", before, position)
     except json.JSONDecodeError as error:
         raise SyntaxProblem(
             f"line {error.lineno}, column {error.colno}: {error.msg.lower()}"
@@ -80,9 +92,13 @@ def read_json(text: str) -> list[Document]:
     except UnicodeEncodeError as error:
         raise SyntaxProblem("holds half of a surrogate pair, which is no character") from error
     except ValueError as error:  # a key that stands twice, NaN, a number of thousands of digits
-        line = text.count("\n", 0, position) + 1
         raise SyntaxProblem(f"in the document from line {line}: {error}") from error
     return documents
+
+
+def _check_count(documents: list[Document]) -> None:
+    if len(documents) > MAX_DOCUMENTS:
+        raise SyntaxProblem(f"holds more than {MAX_DOCUMENTS} documents; split it")
 
 
 def _skip(text: str, position: int) -> int:
@@ -92,11 +108,11 @@ def _skip(text: str, position: int) -> int:
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one map")
+    found: dict[str, Json] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice in one map")
+        found[key] = value
     return found
 
 

@@ -63,6 +63,12 @@ def test_expressions_that_cost_too_much_drop_out() -> None:
     assert read(mk_match("m", "/" + "a{1000}" * 4))[1] == []
 
 
+def test_expressions_that_are_too_long_are_not_even_compiled() -> None:
+    """Ten thousand classes of characters take RE2 a second to refuse."""
+    _, problems = read(mk_match("m", "/" + r"[\pL\pN]" * 10_000))
+    assert problems == [("spec.matches[0].pathRegex", ProblemCode.COSTLY_REGEX)]
+
+
 def test_unknown_methods_and_header_names_drop_the_match() -> None:
     """A match that nothing could satisfy as it is meant is told, not guessed at."""
     found, problems = read(

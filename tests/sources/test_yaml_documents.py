@@ -1,6 +1,7 @@
 """YAML and JSON are read as plain JSON values, and hostile texts end in an error."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -206,3 +207,17 @@ def test_any_text(text: str) -> None:
     for document in documents:
         json.dumps(document.value)
     assert len(documents) <= len(list(yaml.compose_all(text, Loader=yaml.CSafeLoader)))
+
+
+@pytest.mark.parametrize(
+    "read, text", [(read_yaml, "--- a\n" * 50_001), (read_json, "1 " * 50_001)]
+)
+def test_documents_are_counted(read: Callable[[str], object], text: str) -> None:
+    """Each of millions would be a problem of its own."""
+    with pytest.raises(SyntaxProblem, match="more than 50000 documents"):
+        read(text)
+
+
+def test_json_documents_know_their_lines() -> None:
+    """Counted from one to the next."""
+    assert [it.line for it in read_json("\n1\n\n2 3\n[\n]\n4")] == [2, 4, 4, 5, 7]
