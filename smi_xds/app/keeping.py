@@ -155,4 +155,9 @@ async def _connected(config: ServeConfig) -> "Connection | None":
 
 def in_domain(settings: MeshSettings, authority: Authority) -> MeshSettings:
     """The settings with the trust domains of the authority."""
-    return replace(settings, trust_domain=authority.trust_domain, aliases=authority.aliases)
+    return replace(
+        settings,
+        trust_domain=authority.trust_domain,
+        aliases=authority.aliases,
+        fading=authority.fading,
+    )

@@ -12,6 +12,7 @@ from smi_xds.identity.signer import Signer
 _NEXT: Final = {
     Phase.TRUST: "the new root signs",
     Phase.SIGN: "the old root is gone",
+    Phase.FADE: "the old trust domain is gone",
 }
 _SHORT: Final = 16  # digits of a fingerprint, in tables
 
@@ -72,9 +73,12 @@ def in_a_line(state: State, *, now: datetime) -> str:
     if state.phase is Phase.STEADY:
         return f"No rotation is under way: {state.signer.fingerprint[:_SHORT]} signs."
     waits = standing(state, now=now)
+    assert state.successor is not None
+    phases = 3 if state.successor.trust_domain != state.signer.trust_domain else 2
     what = {
-        Phase.TRUST: "Phase 1 of 2: both roots are trusted, the old one signs",
-        Phase.SIGN: "Phase 2 of 2: the new root signs, the old one is trusted still",
+        Phase.TRUST: f"Phase 1 of {phases}: both roots are trusted, the old one signs",
+        Phase.SIGN: f"Phase 2 of {phases}: the new root signs, the old one is trusted still",
+        Phase.FADE: f"Phase 3 of {phases}: connections of the old trust domain are drained",
     }[state.phase]
     if not waits.replicas:
         return f"{what}. Waits for a server to report: is one running?"
@@ -88,9 +92,10 @@ def in_a_line(state: State, *, now: datetime) -> str:
 
 
 def _roles(state: State) -> Iterator[tuple[Signer, str]]:
-    yield state.signer, "former" if state.phase is Phase.SIGN else "signs"
+    if state.phase is not Phase.FADE:
+        yield state.signer, "former" if state.phase is Phase.SIGN else "signs"
     if state.successor is not None:
-        yield state.successor, "signs" if state.phase is Phase.SIGN else "next"
+        yield state.successor, "next" if state.phase is Phase.TRUST else "signs"
 
 
 def _signer(signer: Signer, role: str) -> Mapping[str, Any]:

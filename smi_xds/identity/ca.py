@@ -108,6 +108,8 @@ class Authority:
     """What is trusted; empty for `certificate` alone."""
     aliases: tuple[str, ...] = ()
     """Trust domains whose identities are accepted as those of `trust_domain`."""
+    fading: bool = False
+    """Nobody has a certificate of an alias any more, but connections may have begun with one."""
     created: bool = field(default=False, compare=False)
     """It is new: no proxy trusts it before it got its trust bundle."""
 
@@ -238,7 +240,7 @@ def parse_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
             raise ValueError("is not an ECDSA P-256 key")
 
 
-def parse_root(pem: bytes, *, key: ec.EllipticCurvePrivateKey) -> tuple[x509.Certificate, str]:
+def parse_root(pem: bytes, *, key: SigningKey) -> tuple[x509.Certificate, str]:
     """Read the root of this key, and its trust domain; ValueError says what is wrong with it."""
     try:
         (certificate,) = x509.load_pem_x509_certificates(pem)

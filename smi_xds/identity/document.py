@@ -36,6 +36,9 @@ class Phase(StrEnum):
     """Its successor is trusted beside it, and does not sign yet."""
     SIGN = "sign"
     """The successor signs, and its predecessor is trusted still."""
+    FADE = "fade"
+    """The predecessor is not. It signed for another trust domain, whose names are accepted still:
+    connections that began with them are being drained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,27 +89,27 @@ class State:
     @property
     def active(self) -> Signer:
         """Who signs."""
-        if self.phase is Phase.SIGN:
+        if self.phase in (Phase.SIGN, Phase.FADE):
             assert self.successor is not None
             return self.successor
         return self.signer
 
     def authority(self, *, created: bool = False) -> Authority:
         """What follows from it for whoever signs and trusts."""
-        active, passive = self.active, self.successor
-        if self.phase is Phase.SIGN:
-            passive = self.signer
+        active = self.active
+        # The old one first, whoever signs: nothing but leaves changes when the other does.
         both = [self.signer, *([self.successor] if self.successor else [])]
         assert active.key is not None
-        aliases = {passive.trust_domain} - {active.trust_domain} if passive else set()
         return Authority(
             trust_domain=active.trust_domain,
             certificate=active.certificates[0],
             key=active.key,
             intermediates=active.certificates[:-1],
-            # The old one first, whoever signs: nothing but leaves changes when the other does.
-            roots=tuple(dict.fromkeys(it.root for it in both)),
-            aliases=tuple(aliases),
+            roots=tuple(
+                dict.fromkeys(it.root for it in ([active] if self.phase is Phase.FADE else both))
+            ),
+            aliases=tuple({it.trust_domain for it in both} - {active.trust_domain}),
+            fading=self.phase is Phase.FADE,
             created=created,
         )
 

@@ -1,8 +1,8 @@
 """How one root, or trust domain, takes the place of another without anybody being refused.
 
-    steady ──begin──► trust ──────► sign ──────► steady
-                      both are      the new      the old
-                      trusted       one signs    one is gone
+    steady ──begin──► trust ──────► sign ──────► (fade) ──────► steady
+                      both are      the new      the old root   its trust
+                      trusted       one signs    is gone        domain is, too
 
 Before each arrow every connected proxy must have acknowledged what the phase is about, and what
 the former phase handed out must have ended: so whoever is not connected holds nothing any more
@@ -13,7 +13,9 @@ Why it holds. At a phase's end each live replica has reported that it serves thi
 began to (`since`); whatever it handed out before ends a floor later. A proxy that is connected
 acknowledged; one that is not has, after the floor, no valid certificate of before: nobody takes it
 for anybody, whatever it trusts, and when it comes back it is told first. A replica that says
-nothing for a floor is taken for dead, as its proxies went elsewhere.
+nothing for a floor is taken for dead, as its proxies went elsewhere. Connections outlive the
+certificates with which they began, and requests are judged by those: so where the trust domain
+changes, its old name is accepted for one phase more, in which such connections are drained.
 """
 
 from collections.abc import Mapping
@@ -139,6 +141,15 @@ def advance(state: State, *, now: datetime) -> State | None:
             phase=Phase.SIGN,
             # It has signed its last: whoever steals the state from now on gets nothing of it.
             signer=state.signer.without_key(),
+            successor=successor,
+            forced=state.forced,
+            now=now,
+        )
+    if state.phase is Phase.SIGN and state.signer.trust_domain != successor.trust_domain:
+        return _next(
+            state,
+            phase=Phase.FADE,
+            signer=state.signer,
             successor=successor,
             forced=state.forced,
             now=now,

@@ -130,6 +130,7 @@ class MeshBuilder:
         return Mesh(
             trust_domain=self._mesh_settings.trust_domain,
             aliases=self._mesh_settings.aliases,
+            fading=self._mesh_settings.fading,
             services=self._services.mapping(),
             workloads=self._workloads.mapping(),
             routes=self._routes.mapping(),

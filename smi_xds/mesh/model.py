@@ -20,6 +20,8 @@ class MeshSettings:
     trust_domain: str = "cluster.local"
     aliases: tuple[str, ...] = ()
     """Trust domains whose identities mean the same accounts, while one takes the other's place."""
+    fading: bool = False
+    """Nobody gets a certificate of an alias any more: connections made with one are to end."""
     access: AccessMode = AccessMode.STRICT
     mtls: Mode = Mode.STRICT
 
@@ -269,6 +271,8 @@ class Workload:
     more_addresses: tuple[str, ...] = ()
     egress: Egress = Egress.OPEN
     udp_ports: tuple[UdpPort, ...] = ()
+    era: str = ""
+    """When it changes, connections on which each request is judged are drained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,11 +365,13 @@ class Mesh:
     offer TCP and UDP services. `pods` are the pods of headless services, each as a service of its
     own would be. `destinations` says what intercepted workloads mean by an address.
     `identities` says who of the workloads has each. `aliases` are other trust domains: whoever is
-    accepted is so with its name in each of them.
+    accepted is so with its name in each of them. Where they are `fading`, connections made with
+    such a name are to end.
     """
 
     trust_domain: str
     aliases: tuple[str, ...] = ()
+    fading: bool = False
     services: Mapping[ServiceRef, Service] = field(default_factory=dict)
     workloads: Mapping[ProxyId, Workload] = field(default_factory=dict)
     routes: Mapping[PortRef, PortRoutes] = field(default_factory=dict)

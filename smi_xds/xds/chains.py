@@ -27,8 +27,8 @@ def _http_chains(workload: Workload, port: InboundPort) -> list[FilterChain]:
     if workload.mtls is Mode.PERMISSIVE and workload.access is not AccessMode.STRICT:
         # TLS without our ALPN is the application's own; so gRPC clients call it in plaintext.
         own = _own_tls(_to_app(workload, port))
-        return [_mtls(filters), _plaintext(filters), own]
-    chains = [_mtls(filters, grpc=True)]
+        return [_mtls(filters, era=workload.era), _plaintext(filters), own]
+    chains = [_mtls(filters, grpc=True, era=workload.era)]
     if workload.mtls is Mode.PERMISSIVE:
         # Judged by the same rules: with strict access a caller without a name gets 403.
         chains.append(_plaintext(filters))
@@ -87,7 +87,11 @@ def _mtls_socket(callers: tuple[SpiffeId, ...] | None, alpn: tuple[str, ...]) ->
 
 
 def _mtls(
-    filters: list[Filter], *, callers: tuple[SpiffeId, ...] | None = None, grpc: bool = False
+    filters: list[Filter],
+    *,
+    callers: tuple[SpiffeId, ...] | None = None,
+    grpc: bool = False,
+    era: str = "",
 ) -> FilterChain:
     """TLS with a certificate of the mesh, from sidecars and, with `grpc`, from gRPC clients.
 
@@ -96,7 +100,7 @@ def _mtls(
     """
     chosen = (names.GRPC_ALPN,) if grpc else ()
     return FilterChain(
-        name="mtls",
+        name=f"mtls|{era}" if era else "mtls",
         filter_chain_match=FilterChainMatch(
             transport_protocol="tls", application_protocols=[names.ALPN, *chosen]
         ),

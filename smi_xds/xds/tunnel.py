@@ -182,8 +182,9 @@ def _rules(workload: Workload, port: UdpPort) -> RbacPerRoute | None:
 
 
 def _version(workload: Workload) -> str:
-    """Another one whenever somebody may have lost a right."""
+    """Another one whenever somebody may have lost a right, or a name."""
     if workload.access is not AccessMode.STRICT:
         return workload.access
+    era = f"|{workload.era}" if workload.era else ""
     rules = ((port.number, _rules(workload, port)) for port in workload.udp_ports)
-    return content_version(b"".join(b"%d " % port + encode(it) for port, it in rules if it))
+    return content_version(b"".join(b"%d " % port + encode(it) for port, it in rules if it)) + era

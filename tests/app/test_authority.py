@@ -187,7 +187,14 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path, clock: Clock) -> N
     await third.open()
     assert third.keeper.current.trust_domains == ("example.org", "cluster.local")
     await third.step()
-    assert (await third.step(later=2 * FLOOR)).phase is Phase.STEADY
+    assert (await third.step(later=2 * FLOOR)).phase is Phase.FADE
+
+    fourth = Replica(tmp_path / "state", clock)
+    await fourth.open()
+    assert fourth.keeper.current.now.fading
+    assert len(fourth.keeper.current.now.roots) == 1
+    await fourth.step()
+    assert (await fourth.step(later=2 * FLOOR)).phase is Phase.STEADY
 
     # Its flag still says the former trust domain.
     last = Replica(tmp_path / "state", clock)

@@ -67,6 +67,7 @@ class Trust:
 
     roots: frozenset[str]
     domains: frozenset[str]
+    era: str
 
 
 @dataclass(eq=False)
@@ -102,6 +103,7 @@ def trust_of(state: State) -> Trust:
     return Trust(
         frozenset(it.subject.rfc4514_string() for it in authority.roots),
         frozenset(authority.trust_domains),
+        authority.trust_domain if authority.fading else "",
     )
 
 
@@ -122,6 +124,8 @@ class Mesh(RuleBasedStateMachine):
         self.replicas = [Replica(), Replica()]
         self.holders: list[Holder] = []
         self.domains = 0
+        # By client and server: the trust domain with which a connection began.
+        self.connections: dict[tuple[Holder, Holder], str] = {}
 
     # ------------------------------------------------------------------ proxies
 
@@ -168,7 +172,7 @@ class Mesh(RuleBasedStateMachine):
         if leaf_first and holder.sent_leaf is not None:
             holder.leaf, holder.sent_leaf = holder.sent_leaf, None
         elif holder.sent_trust is not None:
-            holder.trust, holder.sent_trust = holder.sent_trust, None
+            self.trusts(holder)
 
     @rule(holder=proxies)
     def applies_all(self, holder: Holder) -> None:
@@ -199,9 +203,34 @@ class Mesh(RuleBasedStateMachine):
 
     def apply(self, holder: Holder) -> None:
         if not holder.refuses:
-            holder.trust = holder.sent_trust or holder.trust
+            self.trusts(holder)
             holder.leaf = holder.sent_leaf or holder.leaf
-            holder.sent_trust = holder.sent_leaf = None
+            holder.sent_leaf = None
+
+    def trusts(self, holder: Holder) -> None:
+        before, after = holder.trust, holder.sent_trust
+        if after is None:
+            return
+        holder.trust, holder.sent_trust = after, None
+        if before is not None and after.era not in ("", before.era):
+            for pair in [it for it in self.connections if it[1] is holder]:
+                del self.connections[pair]
+
+    @rule()
+    def everybody_calls(self) -> None:
+        """On a connection that is kept, if there is one."""
+        for one in self.valid():
+            for other in self.valid():
+                assert one.leaf is not None
+                self.connections.setdefault((one, other), one.leaf.domain)
+
+    def valid(self) -> list[Holder]:
+        """Who has a certificate that counts, and its first configuration."""
+        return [
+            it
+            for it in self.holders
+            if it.trust is not None and it.leaf is not None and self.now < it.leaf.ends
+        ]
 
     # ------------------------------------------------------------------ replicas
 
@@ -306,18 +335,23 @@ class Mesh(RuleBasedStateMachine):
 
     @invariant()
     def nobody_with_a_valid_certificate_refuses_another(self) -> None:
-        valid = [it for it in self.holders if it.leaf is not None and self.now < it.leaf.ends]
-        for one in valid:
-            for other in valid:
+        for one in self.valid():
+            for other in self.valid():
                 assert one.leaf is not None
                 assert other.trust is not None
                 assert one.leaf.root in other.trust.roots, (one, other)
                 assert one.leaf.domain in other.trust.domains, (one, other)
 
     @invariant()
+    def no_request_is_refused_for_the_name_its_connection_began_with(self) -> None:
+        for (one, other), domain in self.connections.items():
+            if other.replica is not None and not other.refuses and other.trust is not None:
+                assert domain in other.trust.domains, (one, other, domain)
+
+    @invariant()
     def what_is_not_to_sign_has_no_key(self) -> None:
         state = self.state
-        assert (state.signer.key is None) == (state.phase is Phase.SIGN)
+        assert (state.signer.key is None) == (state.phase in (Phase.SIGN, Phase.FADE))
 
     def teardown(self) -> None:
         """Whatever happened: once all are well, it comes to its end."""
@@ -327,14 +361,16 @@ class Mesh(RuleBasedStateMachine):
             holder.refuses = False
             if holder.name.startswith("proxy") and holder.replica is None:
                 self.connect(holder, number % 2)
-        for _ in range(12):
+        if self.state.phase is Phase.STEADY:
+            self.everybody_calls()
+            self.rotates(other_domain=True)
+        for _ in range(16):
+            self.everybody_calls()
             for number in range(2):
-                self.reads(number)
-                for holder in self.holders:
-                    self.apply(holder)
-                self.reports(number)
-            self.leads(0, stale=False)
+                self.is_well(number, 1)
+                self.nobody_with_a_valid_certificate_refuses_another()
             self.nobody_with_a_valid_certificate_refuses_another()
+            self.no_request_is_refused_for_the_name_its_connection_began_with()
             self.now += FLOOR / 2
             for number in range(2):
                 self.renews(number)
@@ -347,7 +383,7 @@ class Mesh(RuleBasedStateMachine):
 def test_nobody_is_ever_refused() -> None:
     """Whatever crashes, waits, goes away or is handed out, in whatever order."""
     run_state_machine_as_test(
-        Mesh, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+        Mesh, settings=settings(max_examples=80, stateful_step_count=40, deadline=None)
     )
 
 
@@ -478,11 +514,17 @@ def test_trust_domains_change_by_the_same_road() -> None:
     sign = advance(reported(trust, "one", report), now=NOW + FLOOR)
     assert sign is not None
     report = replace(mk_report(sign.began), at=sign.began + FLOOR)
-    steady = advance(reported(sign, "one", report), now=sign.began + FLOOR)
+    fade = advance(reported(sign, "one", report), now=sign.began + FLOOR)
+    assert fade is not None
+    report = replace(mk_report(fade.began), at=fade.began + FLOOR)
+    steady = advance(reported(fade, "one", report), now=fade.began + FLOOR)
     assert steady is not None
 
     assert trust.authority().trust_domains == ("cluster.local", "example.org")
     assert sign.authority().trust_domains == ("example.org", "cluster.local")
+    assert fade.authority().trust_domains == ("example.org", "cluster.local")
+    assert fade.authority().roots == steady.authority().roots
+    assert [it.authority().fading for it in (trust, sign, fade, steady)] == [0, 0, 1, 0]
     assert steady.authority().trust_domains == ("example.org",)
     assert steady.former == ("cluster.local",)
 

@@ -108,6 +108,15 @@ spec:
 _GREETING = b"hello\n"
 _WORKERS = 10
 
+# A server that does not wait for those who are not connected: here all are, and only what they
+# acknowledge keeps them from refusing each other.
+_FLOOR = """
+from datetime import timedelta
+from smi_xds.app import keeping
+keeping.floor_of = lambda *_, **__: timedelta(seconds={floor})
+{command}
+"""
+
 
 @dataclass(slots=True)
 class Load:
@@ -139,9 +148,10 @@ class Presented:
 class World:
     """The mesh, its server, and how to look at it."""
 
-    def __init__(self, home: Path, block: str, *, lifetime: str) -> None:
+    def __init__(self, home: Path, block: str, *, lifetime: str, floor: float | None) -> None:
         self.home, self.block = home, block
         self.lifetime = lifetime
+        self._code = COMMAND if floor is None else _FLOOR.format(floor=floor, command=COMMAND)
         self.load = Load()
         self.sidecars: dict[str, Sidecar] = {}
         self.address: Address | None = None
@@ -171,7 +181,7 @@ class World:
         self.starts += 1
         log = self.home / f"serve-{self.starts}.log"
         where = str(self.address or "127.0.0.1:0")
-        words = [sys.executable, "-c", COMMAND, "serve", "--files", str(self.home / "objects")]
+        words = [sys.executable, "-c", self._code, "serve", "--files", str(self.home / "objects")]
         words += ["--xds-address", where, "--monitoring-address", "127.0.0.1:0"]
         words += ["--state-folder", str(self.state_folder), "--log-format", "json"]
         words += ["--leaf-lifetime", self.lifetime]
@@ -180,11 +190,15 @@ class World:
                 *words, stdout=written, stderr=written
             )
 
+        process = self._process
+
         def bound() -> str:
+            if process.returncode is not None:
+                raise RuntimeError(f"the server ended: {log.read_text()}")
             events = map(json.loads, log.read_text().splitlines())
             return next((it["xds_address"] for it in events if it["event"] == "serving"), "")
 
-        found = await eventually_async(bound, deadline=30, retry_on=(ValueError,))
+        found = await eventually_async(bound, deadline=60, retry_on=(ValueError,))
         self.address = parse_address(found, flag="log")
 
     async def kill_server(self) -> None:
@@ -214,7 +228,7 @@ class World:
         async def look() -> bool:
             return await asyncio.to_thread(synced)
 
-        await eventually_async(look, deadline=30)
+        await eventually_async(look, deadline=60)
 
     async def rotate(self, *words: str) -> str:
         """Call `smi-xds ca rotate`; what it said."""
@@ -306,10 +320,19 @@ def _openssl(*words: str, check: bool = True) -> str:
 
 @asynccontextmanager
 async def running_world(
-    home: Path, block: str, *, lifetime: str, requests: int, connections: int
+    home: Path,
+    block: str,
+    *,
+    lifetime: str,
+    requests: int,
+    connections: int,
+    floor: float | None = None,
 ) -> AsyncIterator[World]:
-    """Everything, with that many requests and TCP connections a second from `client` to `web`."""
-    world = World(home, block, lifetime=lifetime)
+    """Everything, with that many requests and TCP connections a second from `client` to `web`.
+
+    `floor` are the seconds that a phase takes at least; None for what the leaves' lifetime asks.
+    """
+    world = World(home, block, lifetime=lifetime, floor=floor)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(world.kill_server)
         await world.start_server()

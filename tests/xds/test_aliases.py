@@ -1,5 +1,7 @@
 """While a trust domain is changed, identities of both are accepted, and nothing else differs."""
 
+from dataclasses import replace
+
 import pytest
 
 from smi_xds.mesh.build import MeshBuilder
@@ -103,3 +105,18 @@ def test_the_end_of_a_change_is_as_if_it_had_never_been() -> None:
 
     assert after == translated(Translator(), mesh_of("example.org"))
     assert "spiffe://cluster.local" not in str(after)
+
+
+def test_connections_that_began_with_an_alias_are_drained() -> None:
+    """Chains on which requests are judged get another name, and everything else stays."""
+    settings = MeshSettings(trust_domain="example.org", aliases=("cluster.local",))
+    before = MeshBuilder(settings)(picture(*WORLD))
+    fading = MeshBuilder(replace(settings, fading=True))(picture(*WORLD))
+    translator = Translator()
+
+    old, new = translated(translator, before), translated(translator, fading)
+
+    assert old["shop/client"] == new["shop/client"]
+    # The HTTP chain; the TCP chain is judged in the handshake alone.
+    assert new["shop/web"].count("'mtls|example.org'") == 1
+    assert new["shop/web"].replace("'mtls|example.org'", "'mtls'") == old["shop/web"]
