@@ -31,6 +31,8 @@ from smi_xds.sources.kube_wire import status_from
 
 # Seconds to connect, handshake included.
 CONNECT = 5.0
+# Seconds until an answer begins; watches begin at once, however long they are silent then.
+HEADERS = 60.0
 # Seconds for which one object may be silent.
 ANSWER = 10.0
 # Seconds for a plug-in to find new credentials; at the start it may ask somebody to log in.
@@ -175,18 +177,19 @@ class Connection:
             token = await configuration.auth_settings()
             if "BearerToken" in token:
                 headers["Authorization"] = token["BearerToken"]["value"].strip()
-            response = await rest.pool_manager.request(
-                method,
-                f"{configuration.host}{path}",
-                params=params,
-                data=body or None,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),
-                proxy=rest.proxy,
-                proxy_headers=rest.proxy_headers,
-                server_hostname=rest.server_hostname,
-            )
+            async with asyncio.timeout(HEADERS):
+                response = await rest.pool_manager.request(
+                    method,
+                    f"{configuration.host}{path}",
+                    params=params,
+                    data=body or None,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=silence),
+                    proxy=rest.proxy,
+                    proxy_headers=rest.proxy_headers,
+                    server_hostname=rest.server_hostname,
+                )
         except aiohttp.ClientSSLError as error:
             # The API server's authority may have been rotated, and stand in its file already.
             with suppress(SourceError):

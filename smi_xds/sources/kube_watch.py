@@ -95,6 +95,8 @@ class KindWatch:
         self._failures = 0
         self._lists_in_vain = 0
         self._missing = 0
+        self._heard = False
+        """Whether it was the API server itself that answered just now."""
         self._put_off_since: float | None = None
         """Since when it says "not now"."""
         self._blind_since: float | None = None
@@ -161,6 +163,7 @@ class KindWatch:
         self._on_answer(self.origin)
         self._seen = self._newest = version
         self._failures = self._missing = 0
+        self._heard = False
         self._put_off_since = self._blind_since = None
         self._page = PAGE
         self._was_listed = True
@@ -303,7 +306,12 @@ class KindWatch:
         return FORBIDDEN_PAUSE
 
     async def _not_found(self, error: RefusedError) -> float:
-        if not await self._speaks():
+        heard, self._heard = self._heard, False
+        if not heard:
+            # Asked again, it will be its own answer.
+            self._heard = await self._speaks()
+            if self._heard:
+                return FIRST_PAUSE
             return self._away(f"{self._kind.full_name}: {error.status} {error}".rstrip())
         self._missing += 1
         self._report(

@@ -25,6 +25,7 @@ from tests.sources.fake_api import (
     quicken,
     watching,
 )
+from tests.support.relay import listening
 from tests.support.wait import eventually_async
 
 BACKENDS = [{"service": "v1", "weight": 1}]
@@ -277,9 +278,31 @@ async def test_something_else_at_the_port(tmp_path: Path, noise: bytes) -> None:
     assert sink.accounts == {"a"}
 
 
+async def test_a_frozen_api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes every request and answers none is away, though nothing breaks off."""
+    monkeypatch.setattr(kube_connection, "HEADERS", 0.1)
+
+    async def freeze(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.transport.abort()
+
+    api = FakeApi()
+    api.put(ACCOUNTS, "a")
+    async with listening(freeze) as server:
+        api.port = server.sockets[0].getsockname()[1]
+        async with watching(api.config(tmp_path)) as sink:
+            await eventually_async(lambda: sink.codes == AWAY)
+            server.close()
+            async with api.running():
+                await eventually_async(lambda: sink.is_synced() and sink.codes == [])
+    assert sink.accounts == {"a"}
+
+
 async def test_not_found_at_the_start(api: FakeApi, tmp_path: Path) -> None:
     """A server that starts while something else says "not found" for it does not begin empty."""
-    api.put(SPLITS, "s", spec={"service": "web", "backends": BACKENDS})
+    for path in VERSIONS_OF_SPLITS:
+        api.put(path, "s", spec={"service": "web", "backends": BACKENDS})
     for path in (*VERSIONS_OF_SPLITS, "/apis"):
         api.answers[path] = (404, "text/plain", b"404 page not found")
     async with watching(api.config(tmp_path)) as sink:
