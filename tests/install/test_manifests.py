@@ -8,11 +8,25 @@ import yaml
 
 from deploy.generate import KUBERNETES
 from smi_xds import app
+from smi_xds.app import trust_maps
+from smi_xds.cli.bootstrap_tls import DEFAULT_TLS_SERVER
 from smi_xds.config import DEFAULT_WEBHOOK_SERVICE, LeaseConfig, MeshConfig, ServeConfig
 from smi_xds.config_authority import SecretName
+from smi_xds.config_writeback import DEFAULT_LEASE
+from smi_xds.config_xds import DEFAULT_XDS_SERVICE
 from smi_xds.crds.definition import WEBHOOK_PORT
 from smi_xds.install.manifests import installation, manifest_files, namespace
-from smi_xds.install.names import AUTHORITY_SECRET, LABELS, LEASE, NAME, NAMESPACE, SELECTOR
+from smi_xds.install.names import (
+    AUTHORITY_SECRET,
+    LABELS,
+    LEASE,
+    NAME,
+    NAMESPACE,
+    SELECTOR,
+    TRUST_CONFIG_MAP,
+    TRUST_KEY,
+    XDS_TLS_PORT,
+)
 from smi_xds.install.workload import Choices, arguments, deployment, service
 from smi_xds.values import AccessMode, Mode
 from tests.support.cli import run_cli
@@ -148,6 +162,14 @@ def test_the_arguments_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(config.webhooks.address) == f"0.0.0.0:{WEBHOOK_PORT}"
     assert config.lease == LeaseConfig(namespace=NAMESPACE, name=LEASE)
     assert config.write_back is True
+
+
+def test_names_are_those_that_others_use() -> None:
+    """Servers, sidecars and operators find what is installed by their own defaults."""
+    assert (trust_maps.NAME, trust_maps.KEY) == (TRUST_CONFIG_MAP, TRUST_KEY)
+    assert f"{NAMESPACE}/{LEASE}" == DEFAULT_LEASE
+    assert f"{NAMESPACE}/{NAME}" == DEFAULT_XDS_SERVICE
+    assert f"{NAME}.{NAMESPACE}.svc:{XDS_TLS_PORT}" == DEFAULT_TLS_SERVER
 
 
 def test_there_is_time_to_leave() -> None:
