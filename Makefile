@@ -97,7 +97,7 @@ audit: install ## bandit over the package; known vulnerabilities of what is lock
 	@$(PYTHON) -m venv $(VENV)-audit
 	@$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check 'bandit[toml]==1.9.4' 'pip-audit==2.10.1'
 	$(VENV)-audit/bin/bandit --quiet --configfile pyproject.toml --recursive smi_xds
-	$(VENV)-audit/bin/pip-audit --requirement requirements.lock --disable-pip --require-hashes
+	$(VENV)-audit/bin/pip-audit --requirement requirements.lock --disable-pip --require-hashes --strict
 .PHONY: audit
 
 clean: ## remove what was built here

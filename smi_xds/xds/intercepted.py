@@ -122,7 +122,8 @@ def virtual_inbound(workload: Workload) -> Resource:
         continue_on_listener_filters_timeout=True,
         filter_chains=chains,
     )
-    _at(listener, _families(workload), names.INBOUND_PORT, ("0.0.0.0", "::"))  # noqa: S104 - its own pod
+    # All addresses are those of its own pod.
+    _at(listener, _families(workload), names.INBOUND_PORT, ("0.0.0.0", "::"))  # noqa: S104 # nosec B104
     return Resource.of(LISTENER, names.INBOUND, encode(listener), needs=needs)
 
 
