@@ -12,6 +12,7 @@ from smi_xds.ads.session import (
     Refusal,
     SotwRequest,
     identify,
+    stream,
 )
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, EMPTY, ENDPOINTS, LISTENER, ROUTES, TYPES
@@ -22,6 +23,7 @@ from tests.ads.play import (
     ack,
     ask,
     hear,
+    leave,
     play,
     publish,
     publish_set,
@@ -118,6 +120,27 @@ def test_e9_there_is_an_end_to_unknown_types(dialect: str) -> None:
     assert isinstance(event, Close)
     assert event.code == Refusal.RESOURCE_EXHAUSTED
     assert "x/one-more" in event.text
+
+
+@BOTH
+def test_e9_there_is_an_end_to_names(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E9: those that are wanted are kept; of all types, and not those that were left."""
+    monkeypatch.setattr(stream, "MAX_HELD", 4 * (64 + 1))
+    fewer = leave(ROUTES, "a", "b") if dialect == DELTA else ask(ROUTES, "c")
+    enough = [ask(ROUTES, "a", "b", "c"), fewer, ask(ENDPOINTS, "a", "b", "c")]
+    assert play(dialect, *enough).event is None
+
+    for more in (ask(ENDPOINTS, "a", "b", "c", "d"), ask(LISTENER, "a")):
+        event = play(dialect, *enough, more).event
+        assert isinstance(event, Close)
+        assert event.code == Refusal.RESOURCE_EXHAUSTED
+
+
+def test_e9_what_a_client_has_already_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E9: it is kept until it is told that it is gone."""
+    monkeypatch.setattr(stream, "MAX_HELD", 2 * (64 + 1))
+    assert play(DELTA, ask(CLUSTER, known={"a": "1", "b": "1"})).event is None
+    assert isinstance(play(DELTA, ask(CLUSTER, known=dict.fromkeys("abc", "1"))).event, Close)
 
 
 @BOTH

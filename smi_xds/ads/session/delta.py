@@ -30,15 +30,16 @@ class DeltaSession(Session):
         if isinstance(sub, Close):
             return sub
         event: Event | None = None
+        refused: Close | None = None
         if is_first:
-            self._open(sub, request, now)  # a nonce would be another stream's (E6)
+            refused = self._open(sub, request, now)  # a nonce would be another stream's (E6)
         else:
             event = self._answered(sub, request)
             # Whatever the nonce, a change of subscriptions counts (D2).
             if request.subscribe or request.unsubscribe:
-                self._change(sub, request)
+                refused = self._change(sub, request)
         self._touch(sub)
-        return event
+        return refused or event
 
     def _answered(self, sub: Subscription, request: DeltaRequest) -> Event | None:
         if not request.nonce:
@@ -49,17 +50,19 @@ class DeltaSession(Session):
 
     # ------------------------------------------------------------------ subscriptions
 
-    def _open(self, sub: Subscription, request: DeltaRequest, now: float) -> None:
+    def _open(self, sub: Subscription, request: DeltaRequest, now: float) -> Close | None:
         """The first request of a type on this stream."""
         asked, gone = frozenset(request.subscribe), frozenset(request.unsubscribe)
         # Naming nothing means everything, here only (D6).
         is_legacy = not asked and sub.type in WILDCARD_TYPES
         wildcard = (is_legacy or WILDCARD in asked) and WILDCARD not in gone
         names = asked - gone - _STAR
+        if (refused := self._hold(sub, names, request.known)) is not None:
+            return refused
         sub.want(self._memo.interest(wildcard=wildcard, names=names), self._memo)
         if not request.known:
             sub.demand(names)
-            return
+            return None
         self._claim(now)
         sub.told = self._claimed(sub, request)
         if WARMED_BY.get(sub.type, sub.type) in self._subs:
@@ -67,6 +70,7 @@ class DeltaSession(Session):
         # Else: Envoy asks for clusters first, except while it still warms one from the stream
         # before. It then has its endpoints and yet waits for them: send them all (W6).
         sub.demand(names | self._owed_by_parent(sub))
+        return None
 
     def _claimed(self, sub: Subscription, request: DeltaRequest) -> Picture:
         """What the client has from another stream, as far as it is interested (D7)."""
@@ -86,7 +90,7 @@ class DeltaSession(Session):
             return target  # the common case after a restart of ours
         return self._memo.claimed(sub.type, told)
 
-    def _change(self, sub: Subscription, request: DeltaRequest) -> None:
+    def _change(self, sub: Subscription, request: DeltaRequest) -> Close | None:
         """Subscribe, then unsubscribe (D4)."""
         asked, gone = frozenset(request.subscribe), frozenset(request.unsubscribe)
         named = sub.interest.names | asked
@@ -98,8 +102,11 @@ class DeltaSession(Session):
             due |= sub.told.resources.keys()
             sub.answered = False
         names = named - gone - _STAR
+        if (refused := self._hold(sub, names)) is not None:
+            return refused
         sub.want(self._memo.interest(wildcard=wildcard, names=names), self._memo)
         sub.demand(due - _STAR)
+        return None
 
     # ------------------------------------------------------------------ responses
 

@@ -28,11 +28,11 @@ class SotwSession(Session):
             return Stale(sub.type, request.nonce)
         if sub.in_flight is not None:
             event = self._settle(sub, request.error)  # S3, S4; names count in both (S5)
-        self._subscribe(sub, request)
+        refused = self._subscribe(sub, request)
         self._touch(sub)
-        return event
+        return refused or event
 
-    def _subscribe(self, sub: Subscription, request: SotwRequest) -> None:
+    def _subscribe(self, sub: Subscription, request: SotwRequest) -> Close | None:
         asked = frozenset(request.names)
         # Naming nothing means everything as long as nothing was ever named (S10, S12).
         sub.ever_named = sub.ever_named or bool(asked)
@@ -40,13 +40,16 @@ class SotwSession(Session):
         wildcard, names = is_legacy or WILDCARD in asked, asked - _STAR
         before = sub.interest
         if wildcard == before.wildcard and names == before.names:
-            return
+            return None
+        if (refused := self._hold(sub, names)) is not None:
+            return refused
         added = names - before.names
         if wildcard and not before.wildcard:
             added |= _STAR
         sub.want(self._memo.interest(wildcard=wildcard, names=names), self._memo)
         # The client may have dropped what it asks for again (S8).
         sub.demand(added | self._owed_by_parent(sub))
+        return None
 
     def _tells_removal(self, type_: TypeUrl) -> bool:
         return type_ in WILDCARD_TYPES  # by absence from the full state (S13)

@@ -6,6 +6,7 @@ meanwhile, the next response is made from the latest resources.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Final
 
 from smi_xds.ads.session.memo import Memo, covered
@@ -26,18 +27,24 @@ from smi_xds.xds.resources import LISTENER, ResourceSet
 
 # Envoy asks for about fifteen; each costs a little memory, known or not (E9).
 MAX_TYPES: Final = 64
+# Names are kept for as long as a client wants them, whether or not there is such a resource. This
+# is a hundred thousand of usual length, many times what the largest meshes have. In bytes.
+MAX_HELD: Final = 16 << 20
+# What a name costs besides its letters, in Python.
+_EACH: Final = 64
 
 
 class Session(ABC):
     """One stream; `DeltaSession` and `SotwSession` read its requests and word its responses."""
 
-    __slots__ = ("_claims_until", "_due", "_memo", "_resources", "_subs", "release_at")
+    __slots__ = ("_claims_until", "_due", "_held", "_memo", "_resources", "_subs", "release_at")
 
     def __init__(self, resources: ResourceSet, *, memo: Memo) -> None:
         self._resources = resources
         self._memo = memo
         self._subs: dict[TypeUrl, Subscription] = {}
         self._due = False
+        self._held = 0
         self._claims_until = 0.0
         self.release_at: float | None = None
         """When `next` has to be asked again even if nothing happens."""
@@ -69,6 +76,17 @@ class Session(ABC):
         by_order = sorted(self._subs.items(), key=lambda item: PUSH_ORDER.get(item[0], last))
         self._subs = dict(by_order)
         return sub
+
+    def _hold(
+        self, sub: Subscription, names: frozenset[str], known: Iterable[str] = ()
+    ) -> Close | None:
+        """Account for the names that a subscription is about to have; why it may not (E9)."""
+        before = sub.interest.names
+        self._held += _cost(names - before) - _cost(before - names) + _cost(known)
+        if self._held <= MAX_HELD:
+            return None
+        text = f"a stream may ask for names of {MAX_HELD >> 20} MiB in all"
+        return Close(Refusal.RESOURCE_EXHAUSTED, text)
 
     def _settle(self, sub: Subscription, error: str | None) -> Acked | Rejected:
         """The client answered; what waited for that is looked at again."""
@@ -190,3 +208,7 @@ class Session(ABC):
         """This client brought resources from another stream."""
         if not self._claims_until:
             self._claims_until = now + HOLD
+
+
+def _cost(names: Iterable[str]) -> int:
+    return sum(len(name) + _EACH for name in names)
