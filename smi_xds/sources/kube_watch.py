@@ -112,8 +112,8 @@ class KindWatch:
 
     async def step(self) -> float:
         """List, or watch until the watch ends; how long to wait before the next step."""
-        if self._was_blind_for_long():
-            self._seen = None
+        if self._seen is not None and self._was_blind_for_long():
+            self._list_anew("no watch could be had for long")
         try:
             if self._seen is None:
                 return await self._list_what_is_served()

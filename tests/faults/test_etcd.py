@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from smi_xds.config import KubernetesConfig
 from smi_xds.mesh.build import MeshBuilder
@@ -79,6 +80,25 @@ async def test_a_backup_is_put_back(
         await asyncio.to_thread(kube.apply, _split("b", 30), namespace=namespace)
         await eventually_async(lambda: _weights(sink, namespace) == {"a": 10, "b": 30})
         assert sink.codes == []
+
+
+async def test_versions_that_are_gone(
+    own_kube: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a watch would go on from is forgotten (410): all is listed, and what changed is seen."""
+    monkeypatch.setattr(kube_watch, "OUTAGE", 1000.0)
+    await asyncio.to_thread(own_kube.apply, _split("a", 10), namespace=namespace)
+    with capture_logs() as logs:
+        async with _watching(own_kube) as sink:
+            await eventually_async(lambda: _weights(sink, namespace) == {"a": 10})
+            await asyncio.to_thread(own_kube.stop_apiserver)
+            await asyncio.to_thread(compact, own_kube)
+            await asyncio.to_thread(own_kube.start_apiserver)
+            await asyncio.to_thread(own_kube.apply, _split("a", 20), namespace=namespace)
+            await eventually_async(lambda: _weights(sink, namespace) == {"a": 20}, deadline=30)
+            await eventually_async(lambda: sink.codes == [])
+    reasons = {it["reason"] for it in logs if it["event"] == "listing_anew"}
+    assert reasons == {"the version seen last is gone"}
 
 
 async def test_a_list_whose_versions_are_compacted(

@@ -54,8 +54,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def back_up(kube: KubeCluster, folder: Path) -> None:
-    """Copy what etcd has, while nobody runs; afterwards all run again."""
-    kube.stop_apiserver()
+    """Copy what etcd has, while it does not run; the API server finds it again by itself."""
     kube.stop_etcd()
     shutil.copytree(kube.scratch / "etcd", folder)
     kube.start_etcd()
