@@ -146,7 +146,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
             more=(*written, *reviews.all()),
         ) as monitoring,
         serving_webhooks(
-            config, authority, settings=settings, mesh=lambda: pipeline.mesh, meters=reviews
+            config, authority, settings=settings, rounds=pipeline.rounds, meters=reviews
         ) as webhooks,
         keeping.running(
             status=status,

@@ -1,15 +1,21 @@
 """The webhooks of a server, if anybody wants them: their port, certificate and trust."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from smi_xds.app.keeping import in_domain
+from smi_xds.app.pipeline import Round
+from smi_xds.app.pulse import Latest
 from smi_xds.config import Address, ServeConfig
 from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.serving import ServerTls, service_names
-from smi_xds.mesh.model import Mesh, MeshSettings
+from smi_xds.mesh.model import MeshSettings
 from smi_xds.web.meters import ReviewMeters
+
+if TYPE_CHECKING:  # imported where it is needed
+    from smi_xds.web.foresight import Foresight
 
 
 @asynccontextmanager
@@ -18,10 +24,10 @@ async def serving_webhooks(
     authority: CurrentAuthority,
     *,
     settings: MeshSettings,
-    mesh: Callable[[], Mesh | None],
+    rounds: Latest[Round],
     meters: ReviewMeters,
 ) -> AsyncIterator[Address | None]:
-    """Serve them while the block runs; yields where. `mesh` is the latest."""
+    """Serve them while the block runs; yields where. The latest of the `rounds` counts."""
     if (wanted := config.webhooks) is None:
         yield None
         return
@@ -33,7 +39,7 @@ async def serving_webhooks(
     namespaces = config.kubernetes.namespaces if config.kubernetes else ()
     foresee = Foresight(
         settings,
-        lambda: None if (latest := mesh()) is None else latest.objects,
+        lambda: None if (latest := rounds.value) is None else latest.mesh.objects,
         namespaces=namespaces,
     )
     authority.follow(lambda now: foresee.settle(in_domain(settings, now)))
@@ -51,7 +57,8 @@ async def serving_webhooks(
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         children: list[asyncio.Task[object]] = [
-            tasks.create_task(tls.run(), name="webhook certificate")
+            tasks.create_task(tls.run(), name="webhook certificate"),
+            tasks.create_task(_prepared(foresee, rounds), name="webhook foresight"),
         ]
         if config.kubernetes is not None:
             children.append(tasks.create_task(_trusted(config, authority), name="webhook trust"))
@@ -60,6 +67,12 @@ async def serving_webhooks(
         finally:
             for child in children:
                 child.cancel()
+
+
+async def _prepared(foresee: "Foresight", rounds: Latest[Round]) -> None:
+    """Once there is a mesh: beside the serving, which a thread leaves its turns."""
+    await rounds.newer_than(0)
+    await asyncio.to_thread(foresee.prepare)
 
 
 async def _trusted(config: ServeConfig, authority: CurrentAuthority) -> None:

@@ -10,6 +10,7 @@ import pytest
 from smi_xds import app
 from smi_xds.config import ServeConfig, parse_serve, parse_webhooks
 from smi_xds.problems import ServeError
+from smi_xds.web.foresight import Foresight
 from tests.support.wait import eventually_async
 from tests.web.reviews import admission, split
 
@@ -60,6 +61,20 @@ async def test_warnings_follow_the_mesh(config: ServeConfig) -> None:
             return await ask(server, config) == []
 
         await eventually_async(is_content, deadline=30)
+
+
+async def test_the_first_review_need_not_wait_for_a_mesh(
+    config: ServeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reviews compare with is built after the first round, before anybody asks."""
+    prepared: list[bool] = []
+
+    def prepare(foresee: Foresight) -> None:
+        prepared.append(foresee._objects() is not None)
+
+    monkeypatch.setattr(Foresight, "prepare", prepare)
+    async with app.running(config):
+        await eventually_async(lambda: prepared == [True], deadline=30)
 
 
 async def test_nothing_is_served_unless_asked_for(config: ServeConfig) -> None:

@@ -80,6 +80,18 @@ def test_nothing_is_said_where_nothing_is_known() -> None:
     assert Foresight(SETTINGS, picture, namespaces=("shop", "away"))(lonely) != ()
 
 
+def test_what_is_prepared_changes_no_judgement() -> None:
+    """Whether there were objects by then or not."""
+    latest = [None, picture(*SHOP), picture(*SHOP, OLD)]
+    foresee = Foresight(SETTINGS, lambda: latest[0])
+
+    for _ in range(2):
+        foresee.prepare()
+        latest.pop(0)
+        assert "MissingBackend" in codes(foresee(mk_split("it", "web", {"gone": 1})))
+        assert foresee(OLD) == ()
+
+
 def test_a_bug_of_ours_is_forgotten() -> None:
     """The next proposal is judged from scratch, by tables that are whole."""
     pictures = iter([None, Objects(services=3), picture(*SHOP)])  # type: ignore[arg-type]  # broken
