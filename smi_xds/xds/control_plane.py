@@ -119,15 +119,14 @@ def secret_files(tls: Tls) -> Documents:
 
 
 def _proof(proof: Token | Certificate) -> TlsSecret:
-    match proof:
-        case Token(token=token):
-            secret = GenericSecret(secret=DataSource(filename=token))
-            return TlsSecret(name=TOKEN_FILE, generic_secret=secret)
-        case Certificate(chain=chain, key=key):
-            certificate = TlsCertificate(
-                certificate_chain=DataSource(filename=chain), private_key=DataSource(filename=key)
-            )
-            return TlsSecret(name=CERTIFICATE_FILE, tls_certificate=certificate)
+    if isinstance(proof, Token):
+        secret = GenericSecret(secret=DataSource(filename=proof.token))
+        return TlsSecret(name=TOKEN_FILE, generic_secret=secret)
+    certificate = TlsCertificate(
+        certificate_chain=DataSource(filename=proof.chain),
+        private_key=DataSource(filename=proof.key),
+    )
+    return TlsSecret(name=CERTIFICATE_FILE, tls_certificate=certificate)
 
 
 def xds_cluster(plane: ControlPlane) -> Cluster:
