@@ -138,7 +138,7 @@ WARNED: dict[str, dict[str, Any]] = {
         "kind": "TrafficTarget",
         "spec": {"destination": WEB, "rules": [], "sources": [WEB]},
     },
-    "[MissingRoute]": {
+    "specs[0].name: There is no TCPRoute default/nowhere": {
         "apiVersion": "access.smi-spec.io/v1alpha1",
         "kind": "TrafficTarget",
         "destination": WEB,
@@ -150,7 +150,7 @@ WARNED: dict[str, dict[str, Any]] = {
         "kind": "IdentityBinding",
         "spec": {"schemes": {"spiffeIdentities": ["spiffe://example.com/ns/a/sa/b"]}},
     },
-    "[InvalidRegex]": {
+    "matches[0].pathRegex: RE2 refuses the expression '(': missing ): (. [InvalidRegex]": {
         "apiVersion": "specs.smi-spec.io/v1alpha1",
         "kind": "HTTPRouteGroup",
         "matches": [{"name": "a", "pathRegex": "(", "methods": ["GET"]}],

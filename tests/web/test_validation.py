@@ -1,6 +1,7 @@
 """AdmissionReviews, answered."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -188,6 +189,39 @@ def test_how_a_review_ended_is_counted(body: bytes, problems: int, verdict: Verd
     assert reviewed.verdict is verdict
     assert set(reviewed.kinds) <= {"TrafficSplit", "None"}
     assert sum(reviewed.kinds.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "kind, version, found, told",
+    [
+        ("TrafficTarget", "v1alpha1", "spec.rules[0].name", "specs[0].name"),
+        ("TrafficTarget", "v1alpha1", "spec.sources", "sources"),
+        ("TrafficTarget", "v1alpha2", "spec.rules[0].name", "spec.rules[0].name"),
+        ("HTTPRouteGroup", "v1alpha2", "spec.matches[1]", "matches[1]"),
+        ("HTTPRouteGroup", "v1alpha3", "spec.matches[1]", "spec.matches[1]"),
+    ],
+)
+def test_fields_are_named_as_the_writer_knows_them(
+    kind: str, version: str, found: str, told: str
+) -> None:
+    """The mesh knows them by the names of the newest version."""
+    newest: dict[str, Any] = {
+        "TrafficTarget": {
+            "apiVersion": "access.smi-spec.io/v1alpha4",
+            "spec": {"destination": {"kind": "ServiceAccount", "name": "web"}},
+        },
+        "HTTPRouteGroup": {
+            "apiVersion": "specs.smi-spec.io/v1alpha4",
+            "spec": {"matches": [{"name": "a"}]},
+        },
+    }[kind]
+    metadata = {"name": "it", "namespace": "shop"}
+    document = convert({**newest, "kind": kind, "metadata": metadata}, version)
+    problem = replace(mk_problem(0), ref=ObjectRef(kind, "shop", "it"), field=found)
+
+    answered = response(validate_review(admission(document), foresee=lambda _: (problem,)))
+
+    assert answered["warnings"] == [f"{told}: is wrong [MissingBackend] Mend it."]
 
 
 def test_warnings_are_few_and_short() -> None:
