@@ -189,6 +189,8 @@ class Writer:
             case HTTPStatus.CONFLICT | HTTPStatus.UNPROCESSABLE_ENTITY:
                 self.desk.unsure(ref, self._clock())
                 self.meters.status.add("outdated")
+                if " is invalid: " in str(error):  # no test that failed, but a schema of others
+                    self._tell(ref.kind, str(error))
             case HTTPStatus.NOT_FOUND:
                 await self._not_found(ref)
             case HTTPStatus.FORBIDDEN:

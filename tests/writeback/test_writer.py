@@ -331,6 +331,21 @@ async def test_a_crd_that_prunes_conditions(desk: Desktop, monkeypatch: pytest.M
     )
 
 
+async def test_a_crd_that_forbids_our_conditions(desk: Desktop) -> None:
+    """Is told once, and tried ever more rarely."""
+    said = 'TrafficSplit.split.smi-spec.io "web" is invalid: status.conditions: Too many'
+    desk.api.fail = lambda method, _path: (
+        RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, said) if method == "PATCH" else None
+    )
+    await desk.step()
+    with capture_logs() as logs:
+        for _ in range(100):
+            await desk.step(after=5.0)
+
+    assert [it["reason"] for it in logs if it["event"] == "status_refused"] == [said]
+    assert len(desk.api.methods("PATCH")) < 12
+
+
 async def test_another_version_where_ours_is_not_served() -> None:
     """The CRDs of other meshes serve but one; objects are patched in that one."""
     desk = Desktop()
