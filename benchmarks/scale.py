@@ -33,8 +33,9 @@ _QUIET: Final = 20.0
 _BEATS: Final = 2_000
 _STORM: Final = 1_000
 _REVIEWS: Final = 5
-# Rounds have ended when there was none for so long.
-_CALM: Final = 1.0
+# A server is at rest when for so many seconds there was no round, and it took less than that part
+# of a processor.
+_CALM, _IDLE = 1.0, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,7 @@ async def _starts(kubeconfig: Path, world: World) -> Table:
     _say("started")
     async with served(kubeconfig, "--webhook-address", "127.0.0.1:0") as server:
         rows.append(_start_row("the same with webhooks", server))
+        await _rest(server)
         first, later = await _reviews(server, world)
         cells = ("", "", server.cpu, server.memory, server.most_memory)
         rows.append((f"… after reviews: {first:.0f} ms, then {later:.1f} ms", *cells))
@@ -195,9 +197,7 @@ async def _spent(what: str, server: Served, act: Any) -> Spent:
     began = time.perf_counter()
     await act
     seconds = time.perf_counter() - began
-    last = rounds
-    while (now := await _rounds_later(server)) != last:
-        last = now
+    last = await _rest(server)
     _say(what)
     return Spent(
         what=what,
@@ -208,9 +208,15 @@ async def _spent(what: str, server: Served, act: Any) -> Spent:
     )
 
 
-async def _rounds_later(server: Served) -> float:
-    await asyncio.sleep(_CALM)
-    return await _rounds(server)
+async def _rest(server: Served) -> float:
+    """Wait until neither rounds nor anything else take processor time; how many rounds it were."""
+    before: tuple[float, float] | None = None
+    while True:
+        rounds, cpu = await _rounds(server), server.cpu
+        if before is not None and rounds == before[0] and cpu - before[1] < _IDLE * _CALM:
+            return rounds
+        before = rounds, cpu
+        await asyncio.sleep(_CALM)
 
 
 async def _rounds(server: Served) -> float:
