@@ -453,16 +453,13 @@ async def test_a_leader_is_killed_while_it_writes(
         await eventually_async(lambda: len(writes.statuses) > 20, deadline=40)
         assert await written(b) == 0
         await a.kill()
-        at_death = len(writes.statuses)
-        assert at_death < number, "killed in the midst of it"
+        assert len(writes.statuses) < number, "killed in the midst of it"
         # Nobody writes while it is not known that the leader is gone.
         await b.logged("leading", deadline=DURATION + 20)
-        at_takeover = len(writes.statuses)
+        assert await written(b) == 0
         await eventually_async(lambda: len(writes.statuses) == number, deadline=60)
         await eventually_async(partial(is_calm, b), deadline=30)
     assert set(writes.statuses.values()) == {1}
-    # One may have been under way.
-    assert at_takeover - at_death <= 2
     last = await asyncio.to_thread(kube.get, "trafficsplits", f"--namespace={namespace}")
     assert all(conditions(it)["Accepted"] for it in last["items"])
 
