@@ -39,7 +39,14 @@ async def serve_stream(
     if close is not None:
         # Outside of any TaskGroup, which would wrap it and make gRPC report UNKNOWN.
         shared.status.refused(close)
-        log.info("stream_refused", peer=context.peer(), code=close.code, reason=close.text)
+        if shared.refusals.lets(asyncio.get_running_loop().time()):
+            log.info(
+                "stream_refused",
+                peer=context.peer(),
+                code=close.code,
+                reason=close.text,
+                not_logged=shared.refusals.told(),
+            )
         await context.abort(grpc.StatusCode[close.code], close.text)
 
 

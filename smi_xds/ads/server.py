@@ -18,6 +18,7 @@ from smi_xds.ads.guard import Guard
 from smi_xds.ads.health import HEALTH, Health
 from smi_xds.ads.limits import DEFAULTS, Limits
 from smi_xds.ads.opening import serve_stream
+from smi_xds.ads.quiet import Quiet
 from smi_xds.ads.reflection import reflection_handlers
 from smi_xds.ads.services import DISCOVERY_SERVICES, Service
 from smi_xds.ads.status import Status
@@ -86,7 +87,7 @@ async def opened(
     guards = tuple(door.guard for door in doors if door.guard is not None)
     calls = Calls(limits)
     admission = Admission(rate=limits.rate, burst=limits.burst, longest=limits.longest_wait)
-    shared = Shared(cache, status, bodies, calls, admission, limits)
+    shared = Shared(cache, status, bodies, calls, admission, limits, Quiet())
     with ExitStack() as observing:
         observers: tuple[Observer, ...] = (*guards, status, bodies)
         for observer in observers:

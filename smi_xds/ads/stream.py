@@ -19,6 +19,7 @@ from smi_xds.ads.calls import Calls
 from smi_xds.ads.limits import Limits
 from smi_xds.ads.meters import GRPC_LIMIT
 from smi_xds.ads.pace import Pace
+from smi_xds.ads.quiet import Quiet
 from smi_xds.ads.session import (
     Acked,
     Close,
@@ -90,6 +91,8 @@ class Shared:
     calls: Calls
     admission: Admission
     limits: Limits
+    refusals: Quiet
+    """What the log says of them."""
 
 
 class Stream(Generic[R, S]):
