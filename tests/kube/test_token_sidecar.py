@@ -30,6 +30,7 @@ from tests.kube.api import Kube
 from tests.kube.cluster import KubeCluster
 from tests.kube.netns import in_netns
 from tests.kube.plugin import CRDS
+from tests.support.identity import mk_authority
 from tests.support.tokens import make_token
 from tests.support.wait import eventually_async
 
@@ -153,7 +154,7 @@ async def test_a_pod_proves_itself_by_the_token_of_the_moment(
     kube_binary: Path, tmp_path: Path
 ) -> None:
     """It gets its own configuration; when another pod takes its name, its token counts no more,
-    and the one that the kubelet puts in its place is on the next stream.
+    and the one that the kubelet puts in its place is on the next stream. Roots are read again, too.
     """
     with KubeCluster(binary=kube_binary) as kube:
         kube.apply_crds(CRDS)
@@ -168,6 +169,11 @@ async def test_a_pod_proves_itself_by_the_token_of_the_moment(
             async with envoy(pod, tmp_path) as sidecar:
                 await sidecar.wait_until_ready()
                 _is_itself(server, await _certificates(sidecar))
+
+                other = mk_authority()
+                pod.trust.write({"ca.crt": (root + other.trust_bundle).decode()})
+                serial = f"{other.certificate.serial_number:x}"
+                await eventually_async(lambda: _trusts(sidecar, serial), deadline=30)
 
                 await _replaced(kube, server)
                 pod.token.write(new_token(kube))
@@ -207,3 +213,8 @@ def _is_itself(server: Running, certificates: Any) -> None:
 
 async def _certificates(sidecar: Sidecar) -> Any:
     return json.loads(await sidecar._get("/certs"))
+
+
+async def _trusts(sidecar: Sidecar, serial: str) -> bool:
+    found = await _certificates(sidecar)
+    return serial in {ca["serial_number"] for it in found["certificates"] for ca in it["ca_cert"]}
