@@ -45,8 +45,9 @@ _TO_SEE, _SEEN = 200, 2.0
 # Then so many are judged, once. 5 standard deviations are off by chance once in 1.7 million.
 _TO_JUDGE, _ALLOWED = 400, 5.0
 _TIME_TO_SHOW = 60.0
-# Seconds after a change in which no status is written (docs/writers.md).
-_QUIET = 2.0
+# Seconds after a change in which a writer may begin: no status is written within two of them
+# (docs/writers.md), and what it does takes its time.
+_QUIET = 1.5
 
 Shares = Mapping[str, int]
 """By pod; they are relative."""
