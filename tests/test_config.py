@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from smi_xds.config import (
     Address,
+    CertManagerConfig,
     KubernetesConfig,
     LogConfig,
     LogFormat,
@@ -17,6 +18,7 @@ from smi_xds.config import (
     WebhookConfig,
     default_state_folder,
     parse_address,
+    parse_cert_manager,
     parse_kubernetes,
     parse_log,
     parse_mesh,
@@ -357,3 +359,37 @@ def test_a_webhook_address_that_is_none() -> None:
     """The flag is named."""
     with pytest.raises(ConfigError, match="--webhook-address '15017' is not HOST:PORT"):
         parse_webhooks("15017")
+
+
+@pytest.mark.parametrize(
+    "text, namespace, kind, group, name",
+    [
+        ("smi-xds/Issuer/mesh", "smi-xds", "Issuer", "cert-manager.io", "mesh"),
+        ("pki/ClusterIssuer/a.b-c", "pki", "ClusterIssuer", "cert-manager.io", "a.b-c"),
+        ("pki/Signer.example.com/x", "pki", "Signer", "example.com", "x"),
+    ],
+)
+def test_an_issuer_of_cert_manager(
+    text: str, namespace: str, kind: str, group: str, name: str
+) -> None:
+    """Where it is asked, of what kind it is, and its name; others have a group of their own."""
+    expected = CertManagerConfig(
+        namespace=namespace, kind=kind, group=group, name=name, ca=Path("ca.crt")
+    )
+    assert parse_cert_manager(text, ca=Path("ca.crt")) == expected
+    assert parse_cert_manager(None) is None
+
+
+@pytest.mark.parametrize("text", ["", "mesh", "a/b", "a//b", "A/Issuer/b", "a/Issuer/b/c", "a/1/b"])
+def test_an_issuer_that_cannot_be_one(text: str) -> None:
+    """The line has an example."""
+    with pytest.raises(ConfigError, match="NAMESPACE/KIND/NAME .* such as smi-xds/Issuer/mesh"):
+        parse_cert_manager(text)
+
+
+def test_an_issuer_needs_an_api_server_and_roots_need_an_issuer() -> None:
+    """Each flag that is missing is named."""
+    with pytest.raises(ConfigError, match="add --kubernetes"):
+        parse_serve(files=[Path("x")], cert_manager=parse_cert_manager("a/Issuer/b"), environ=HOME)
+    with pytest.raises(ConfigError, match="--cert-manager only: add it"):
+        parse_cert_manager(None, ca=Path("ca.crt"))

@@ -1,21 +1,23 @@
 """Rounds: what is published when, and what survives a failure."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import pytest
 import structlog
 
 from smi_xds.app.pipeline import Intake, Pipeline
 from smi_xds.app.pulse import Pulse
-from smi_xds.identity.ca import Authority, create_key, create_root
+from smi_xds.identity.ca import Authority, Leaf, create_key, create_root
 from smi_xds.identity.embedded import EmbeddedIssuer
+from smi_xds.identity.issuer import Standing
 from smi_xds.mesh.model import MeshSettings
 from smi_xds.objects.kube import Namespace, Pod
 from smi_xds.objects.store import Applied, Deleted, Failed, Origin, Store, Synced
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import ObjectRef
+from smi_xds.values import ObjectRef, ServiceAccountRef, SpiffeId
 from smi_xds.xds.resources import SECRET, ResourceSet
 from tests.support.wait import eventually_async
 
@@ -173,6 +175,70 @@ def test_an_identity_that_cannot_be_signed_stands_alone(bench: Bench) -> None:
     assert bench.published[0]["shop/strange"].get(SECRET, "identity") is None
     assert identity_of(bench.published[0])
     assert [line["event"] for line in logs].count("certificate_refused") == 1
+
+
+class Elsewhere:
+    """An issuer that answers when a test wants it to."""
+
+    def __init__(self) -> None:
+        self.trust_bundle = b""
+        self.changes = 0
+        self.standing = Standing(leaves={}, refused={})
+
+    def ask(self, identities: Collection[SpiffeId], /) -> Standing:
+        return self.standing
+
+    async def run(self, changed: Callable[[], object], /) -> NoReturn:
+        raise AssertionError("nobody runs it")
+
+    def answer(self, *leaves: Leaf, refused: Mapping[SpiffeId, str] | None = None) -> None:
+        found = {leaf.identity: leaf for leaf in leaves}
+        self.standing = Standing(leaves=found, refused=refused or {})
+        self.changes += 1
+
+
+def test_whose_leaf_is_pending_gets_everything_else(bench: Bench) -> None:
+    """Nothing is published before it is known whom to trust; then each as it comes."""
+    issuer, real = Elsewhere(), bench.issuer
+    pipeline = Pipeline(bench.store, settings=MeshSettings(), issuer=issuer, publish=bench.publish)
+    bench.intake.apply(FILES, [Applied(mk_pod()), Applied(mk_pod("api", account="api")), Synced()])
+    pipeline.step(0)
+    assert (bench.published, pipeline.rounds.number) == ([], 0)
+
+    web, api = (
+        SpiffeId.of("cluster.local", ServiceAccountRef("shop", name)) for name in ("web", "api")
+    )
+    leaves = real.ask({web, api}).leaves
+    issuer.trust_bundle = real.trust_bundle
+    issuer.answer(leaves[web])
+    pipeline.step(0)
+    assert identity_of(bench.published[0])
+    assert bench.published[0]["shop/api"].get(SECRET, "identity") is None
+    assert bench.published[0]["shop/api"].get(SECRET, "trust") is not None
+
+    issuer.answer(*leaves.values())
+    pipeline.step(0)
+    assert identity_of(bench.published[1], "shop/api")
+    assert bench.published[1]["shop/web"] is bench.published[0]["shop/web"]
+
+
+def test_many_that_are_refused_for_one_reason_are_one_line(bench: Bench) -> None:
+    """With some of their names; who is refused for another reason later is told again."""
+    issuer = Elsewhere()
+    issuer.trust_bundle = bench.issuer.trust_bundle
+    pipeline = Pipeline(bench.store, settings=MeshSettings(), issuer=issuer, publish=bench.publish)
+    bench.intake.apply(FILES, [Applied(mk_pod()), Synced()])
+    many = [SpiffeId.of("cluster.local", ServiceAccountRef("shop", f"a{n:02}")) for n in range(20)]
+    with structlog.testing.capture_logs() as logs:
+        for reason in ("full", "full", "closed"):
+            issuer.answer(refused=dict.fromkeys(many, reason))
+            pipeline.step(0)
+
+    told = [line for line in logs if line["event"] == "certificate_refused"]
+    assert [(line["reason"], line["count"], len(line["identities"])) for line in told] == [
+        ("full", 20, 5),
+        ("closed", 20, 5),
+    ]
 
 
 def test_a_bug_in_a_later_round_keeps_what_was_published(
