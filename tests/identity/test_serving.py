@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from smi_xds.identity.ca import ROOT_LIFETIME
+from smi_xds.identity.ca import ROOT_LIFETIME, Authority
+from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.serving import ServerTls, issue_serving, service_names
 from smi_xds.problems import IdentityError
 from tests.identity.test_ca import openssl
+from tests.support.authorities import mk_ca
 from tests.support.identity import NOW, mk_authority
+from tests.support.wait import eventually_async
 
 NAMES = service_names("smi-xds", "smi-xds-webhooks")
 
@@ -149,3 +153,45 @@ def test_no_key_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ServerTls(mk_authority(), NAMES, clock=Clock(NOW))
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_another_authority_signs_at_once() -> None:
+    """What it presents is of the signer of now, before its renewal and without a restart."""
+    current = CurrentAuthority(mk_authority())
+    tls = ServerTls(current, NAMES, clock=lambda: NOW)
+    first = tls.certificate
+    assert not tls.step()
+
+    async with asyncio.TaskGroup() as tasks:
+        renewing = tasks.create_task(tls.run())
+        await asyncio.sleep(0)
+        current.replace(mk_authority())
+        await eventually_async(lambda: tls.certificate is not first)
+        renewing.cancel()
+
+    assert serial(tls.certificate.certificate_chain) != serial(first.certificate_chain)
+    leaf = x509.load_pem_x509_certificate(tls.certificate.certificate_chain)
+    leaf.verify_directly_issued_by(current.now.certificate)
+
+
+def test_a_server_of_an_intermediate_presents_the_chain() -> None:
+    """Whoever trusts the root alone believes it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    root_key = ec.generate_private_key(ec.SECP256R1())
+    root = mk_ca("root", root_key)
+    intermediate = mk_ca("intermediate", key, issuer=(root, root_key))
+    authority = Authority(
+        trust_domain="cluster.local",
+        certificate=intermediate,
+        key=key,
+        intermediates=(intermediate,),
+        roots=(root,),
+    )
+
+    issued = issue_serving(authority, NAMES, now=NOW)
+
+    leaf, above = x509.load_pem_x509_certificates(issued.certificate_chain)
+    leaf.verify_directly_issued_by(above)
+    above.verify_directly_issued_by(root)
+    with pytest.raises(IdentityError, match="the intermediate certificate expired"):
+        issue_serving(authority, NAMES, now=NOW + timedelta(days=400))
