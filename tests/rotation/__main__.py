@@ -79,10 +79,14 @@ async def _rotated(world: World, what: str, *words: str) -> None:
         await world.restart_server()
         await _inspected(world)
         await world.reaches(Phase.SIGN, deadline=_DEADLINE)
-    async with _measured(world, f"{what}: phase 2, signing"):
+    async with _measured(world, f"{what}: phase 2, signing, to the end"):
         await _inspected(world)
         await world.restart_server()
         await _inspected(world)
+        if words:
+            await world.reaches(Phase.FADE, deadline=_DEADLINE)
+            await world.restart_server()
+            await _inspected(world)
         await world.reaches(Phase.STEADY, deadline=_DEADLINE)
     async with _measured(world, f"{what}: over after {time.monotonic() - began:.0f} s"):
         await world.all_synced()
