@@ -18,7 +18,7 @@ def commands() -> Iterator[tuple[str, str]]:
     """Page and command line, as somebody would copy it."""
     for page in PAGES:
         for block in re.findall(r"^```console\n(.*?)^```", page.read_text(), re.M | re.S):
-            for line in re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.M):
+            for line in re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.M):
                 for found in re.findall(r"(?:^|\| )smi-xds ([^|>&]*)", line.replace("\\\n", " ")):
                     yield page.relative_to(ROOT).as_posix(), found
 
@@ -39,4 +39,8 @@ def test_a_shown_command_can_be_called(page: str, line: str) -> None:
     while isinstance(command, click.Group):
         name, *arguments = arguments
         command = command.commands[name]
-    command.make_context(name, arguments)
+    try:
+        command.make_context(name, arguments)
+    except click.BadParameter as error:
+        # Files are the reader's.
+        assert "does not exist" in error.message

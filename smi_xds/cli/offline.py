@@ -20,9 +20,12 @@ def read_mesh(folders: Sequence[Path], config: MeshConfig) -> Mesh:
 
 def read_cluster_mesh(cluster: KubernetesConfig, config: MeshConfig) -> Mesh:
     """Read an API server once, and understand it as `serve` would."""
+    from smi_xds.cli.quiet import quiet
     from smi_xds.sources.kube_once import read_cluster
 
-    return _understood(asyncio.run(read_cluster(cluster)), config)
+    with quiet():
+        objects = asyncio.run(read_cluster(cluster))
+    return _understood(objects, config)
 
 
 def _understood(objects: Objects, config: MeshConfig) -> Mesh:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 import yaml
 from structlog.testing import capture_logs
 
 from smi_xds.cli import proxies as command
 from smi_xds.cli.offline import read_mesh
+from smi_xds.cli.quiet import quiet
 from smi_xds.config import MeshConfig
 from smi_xds.debug.service import debug_services
 from smi_xds.values import Secret
@@ -116,3 +118,15 @@ def test_replicas_are_shown_as_one() -> None:
         {**bad, "node": "c", "configured": True, "streams": [{"number": 1}, {"number": 2}]}
         | {"resources": ["r"]},
     ]
+
+
+def test_commands_that_end_write_no_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would stand in their output; what was configured before is so again afterwards."""
+    log = structlog.get_logger()
+    with quiet():
+        log.error("inside")
+    with capture_logs() as after:
+        log.debug("outside")
+
+    assert capsys.readouterr() == ("", "")
+    assert [it["event"] for it in after] == ["outside"]
