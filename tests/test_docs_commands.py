@@ -42,5 +42,5 @@ def test_a_shown_command_can_be_called(page: str, line: str) -> None:
     try:
         command.make_context(name, arguments)
     except click.BadParameter as error:
-        # Files are the reader's.
-        assert "does not exist" in error.message
+        if "does not exist" not in error.message:  # files are the reader's
+            raise
