@@ -143,7 +143,7 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
         _monitoring(
             *(config.monitoring_address, cache, status),
             pipeline=pipeline,
-            more=(*written, *reviews.all()),
+            more=(*written, *reviews.all(), *keeping.metrics),
         ) as monitoring,
         serving_webhooks(
             config, authority, settings=settings, rounds=pipeline.rounds, meters=reviews

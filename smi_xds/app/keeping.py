@@ -18,11 +18,13 @@ from smi_xds.app.pipeline import Pipeline
 from smi_xds.app.pulse import Pulse
 from smi_xds.config import ServeConfig
 from smi_xds.identity.ca import Authority
+from smi_xds.identity.document import Phase
 from smi_xds.identity.embedded import EmbeddedIssuer
 from smi_xds.identity.issuer import Issuer
 from smi_xds.identity.rotation import floor_of
 from smi_xds.identity.state import FolderStore, StateStore
 from smi_xds.mesh.model import MeshSettings
+from smi_xds.metrics import Gauge
 
 if TYPE_CHECKING:
     from smi_xds.app.trust_maps import TrustMaps
@@ -44,6 +46,24 @@ class Keeping:
         self._config = config
         self.keeper = keeper
         self._connection = connection
+
+    @property
+    def metrics(self) -> tuple[Gauge, ...]:
+        """When to look after it, and how far it is."""
+        keeper = self.keeper
+        return (
+            Gauge(
+                "smi_xds_authority_ends_timestamp_seconds",
+                "When the first certificate of those that sign ends: to be replaced before.",
+                lambda: {"": keeper.state.active.not_after.timestamp()},
+            ),
+            Gauge(
+                "smi_xds_authority_phase",
+                "1 for the phase in which the rotation of the authority is.",
+                lambda: {it.value: float(it is keeper.state.phase) for it in Phase},
+                "phase",
+            ),
+        )
 
     @asynccontextmanager
     async def running(

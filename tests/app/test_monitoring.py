@@ -209,6 +209,16 @@ async def test_the_lag_of_the_loop_is_measured(server: app.Running) -> None:
     await eventually_async(is_measured)
 
 
+async def test_the_end_of_the_authority_can_be_watched(server: app.Running) -> None:
+    """And the phase of a rotation: one of them is 1."""
+    found = await scrape(server)
+
+    ends = server.keeper.state.signer.not_after.timestamp()
+    assert found["smi_xds_authority_ends_timestamp_seconds",] == ends
+    phases = {key[1]: value for key, value in found.items() if "authority_phase" in key[0]}
+    assert phases == {"steady": 1, "trust": 0, "sign": 0, "fade": 0}
+
+
 async def test_an_occupied_monitoring_port_is_an_error_of_its_own(
     server: app.Running, config: ServeConfig, tmp_path: Path
 ) -> None:
