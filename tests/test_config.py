@@ -383,7 +383,7 @@ def test_an_issuer_of_cert_manager(
 @pytest.mark.parametrize("text", ["", "mesh", "a/b", "a//b", "A/Issuer/b", "a/Issuer/b/c", "a/1/b"])
 def test_an_issuer_that_cannot_be_one(text: str) -> None:
     """The line has an example."""
-    with pytest.raises(ConfigError, match="NAMESPACE/KIND/NAME .* such as smi-xds/Issuer/mesh"):
+    with pytest.raises(ConfigError, match=r"NAMESPACE/KIND/NAME .* such as smi-xds/Issuer/mesh"):
         parse_cert_manager(text)
 
 

@@ -35,7 +35,7 @@ from smi_xds.identity.certificate_request import (
 from smi_xds.identity.issuer import Clock, Standing, wall_clock
 from smi_xds.identity.roots import Roots
 from smi_xds.problems import IdentityError, SourceError
-from smi_xds.sources.kube_watch import RefusedError, UnreachableError
+from smi_xds.sources.kube_api import RefusedError, UnreachableError
 from smi_xds.values import SpiffeId
 
 log = structlog.get_logger()

@@ -15,6 +15,7 @@ from smi_xds.config import KubernetesConfig
 from smi_xds.identity.cert_manager import CertManagerIssuer, Pace
 from smi_xds.identity.certificate_request import IssuerRef
 from smi_xds.sources.kube_connection import Connection
+from smi_xds.values import SpiffeId
 from tests.kube.api import Kube, KubectlError
 from tests.support.cert_manager import DEFINITION, NAME, Signer
 from tests.support.certificates import Holder
@@ -29,11 +30,11 @@ from tests.support.issuers import (
     mk_identity,
     running_world,
 )
+from tests.support.plane import control_plane
 from tests.support.wait import eventually, eventually_async
 
 QUICK = Pace(
     poll=timedelta(milliseconds=50),
-    tell=timedelta(seconds=1),
     retry=timedelta(seconds=1),
     longest_nap=timedelta(milliseconds=500),
 )
@@ -45,6 +46,11 @@ class SignedWorld(World):
     signer: Signer
     kube: Kube
     namespace: str
+
+    def asked(self, identity: SpiffeId, *, times: int = 1) -> bool:
+        """Whether the signer saw a request for it, so often."""
+        found = [it["metadata"]["annotations"]["smi-xds.io/identity"] for it in self.signer.seen]
+        return found.count(str(identity)) >= times
 
     def requests(self) -> list[dict[str, object]]:
         """What is there now."""
@@ -92,6 +98,8 @@ class TestCertManager(IssuerContract):
             finally:
                 signing.cancel()
                 await admin.close()
+        for _ in range(10):  # connections that were closed end in the loop's next turns
+            await asyncio.sleep(0)
 
     @pytest.fixture
     def signed(self, world: World) -> SignedWorld:
@@ -124,6 +132,10 @@ class TestCertManager(IssuerContract):
         """Denied, failed or not answered: a reason is given, all others are served, and it is tried
         again after a while."""
         signed.signer.policy = lambda uri: policy if uri == str(A) else "sign"
+        await eventually_async(
+            lambda: B in signed.issuer.ask({A, B}).leaves and signed.asked(A), deadline=DEADLINE
+        )
+        signed.clock.offset += QUICK.tell
         standing = await signed.complete({A, B})
 
         assert standing.leaves.keys() == {B}
@@ -137,6 +149,10 @@ class TestCertManager(IssuerContract):
     ) -> None:
         """The cure is another one than where nobody approves."""
         signed.signer.policy = lambda _: "approve"
+        signed.issuer.ask({A})
+        # The second look finds it approved.
+        await eventually_async(lambda: signed.asked(A, times=2), deadline=DEADLINE)
+        signed.clock.offset += QUICK.tell
         standing = await signed.complete({A})
 
         assert "approved, and not signed" in standing.refused[A]
@@ -223,6 +239,43 @@ class TestCertManager(IssuerContract):
 
         [told] = [line for line in logs if line["event"] == "issuer_unavailable"]
         assert "no-such-namespace" in told["cure"] if rights else "Role" in told["cure"]
+
+
+async def test_serve_waits_for_whom_to_trust_and_then_serves(
+    requests_kube: Kube, namespace: str, tmp_path: Path
+) -> None:
+    """`serve --cert-manager` with a meshed pod: nothing before the first answer, all after it."""
+    annotations = {"smi-xds.io/sidecar": "intercepted"}
+    await asyncio.to_thread(
+        requests_kube.make_pod, "web", namespace=namespace, annotations=annotations, ip="10.244.9.9"
+    )
+    admin = Connection(_config(requests_kube.kubeconfig))
+    await admin.open()
+    clock = Clock()
+    signer = Signer(Holder.root("root", now=clock()), clock=clock)
+    flags = ("--xds-address", "127.0.0.1:0", "--state-folder", tmp_path / "state")
+    async with control_plane(
+        "--kubernetes", "--kubeconfig", requests_kube.kubeconfig, "--namespace", namespace,
+        "--cert-manager", f"{namespace}/Issuer/mesh", *flags, folder=tmp_path,
+    ) as server:  # fmt: skip
+        await server.launch()
+        path = f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificaterequests"
+
+        async def is_asked() -> bool:
+            return bool(json.loads(await admin.read(path))["items"])
+
+        await eventually_async(is_asked, deadline=DEADLINE)
+        assert server.events("serving") == []
+        async with asyncio.TaskGroup() as tasks:
+            signing = tasks.create_task(signer.run(admin, namespace))
+            try:
+                await server.logged("serving", deadline=DEADLINE)
+            finally:
+                signing.cancel()
+    await admin.close()
+    [request] = signer.seen
+    uri = f"spiffe://cluster.local/ns/{namespace}/sa/default"
+    assert request["metadata"]["annotations"]["smi-xds.io/identity"] == uri
 
 
 def _is_empty(signed: SignedWorld) -> bool:
