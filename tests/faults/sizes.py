@@ -11,9 +11,9 @@ PREFIX = "SMI_XDS_FAULT_"
 class Sizes:
     """The measure of each fault."""
 
-    outage: float = 12.0
+    outage: float = 11.0
     """Seconds without an API server: longer than that after which all is listed again."""
-    cuts: float = 8.0
+    cuts: float = 6.0
     """Seconds in each of which all watches are cut."""
     replicas: float = 5.0
     """Seconds in which splits move while a replica dies."""

@@ -15,6 +15,7 @@ import pytest
 
 from smi_xds.demo.story import BUYER, STORE_V1, STORE_V2, THIEF
 from tests.faults.sizes import Sizes
+from tests.faults.storm import storm
 from tests.faults.watching import tell
 from tests.kube.api import KubectlError
 from tests.kube.cluster import KubeCluster
@@ -36,8 +37,9 @@ HALF = {STORE_V1: 50, STORE_V2: 50}
 async def test_traffic_outlives_what_happens_to_the_api_server(
     kube_binary: Path, tmp_path: Path
 ) -> None:
-    """It stops for long, etcd is compacted, watches are cut every second, CRDs come and go: each
-    change is followed, no request fails, and nothing has to be started again.
+    """It stops for long, etcd is compacted, watches are cut every second, CRDs come and go, and a
+    thousand objects change at once: each change is followed, no request fails, and nothing has to
+    be started again.
     """
     with KubeCluster(binary=kube_binary) as kube:
         kube.apply_crds(CRDS)
@@ -49,6 +51,7 @@ async def test_traffic_outlives_what_happens_to_the_api_server(
             await _cut_every_second(story, kube, relay)
             await _splits_without_crd(story, kube)
             await _everything_without_crds(story, kube)
+            await storm(story, kube, relay)
 
 
 @asynccontextmanager

@@ -6,10 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from smi_xds.config import Address, KubernetesConfig
 from smi_xds.debug import client
@@ -18,13 +15,9 @@ from smi_xds.sources.kube_connection import Connection
 from tests.faults.sizes import Sizes
 from tests.faults.watching import memory_mb, metric, tell
 from tests.kube.cluster import KubeCluster
-from tests.kube.netns import in_netns
-from tests.kube.plugin import CRDS
-from tests.support.live_kube import XDS_ADDRESS, Bookstore, bookstore, weights
-from tests.support.relay import Relay, relaying
+from tests.support.live_kube import XDS_ADDRESS, Bookstore, weights
+from tests.support.relay import Relay
 from tests.support.wait import eventually_async
-
-pytestmark = [pytest.mark.kube, pytest.mark.envoy]
 
 _NAMESPACE = "bookstore"
 _GROUPS = f"/apis/specs.smi-spec.io/v1alpha4/namespaces/{_NAMESPACE}/httproutegroups"
@@ -39,33 +32,21 @@ _MOST_MB = 150
 AS_APPLIED = {STORE_V1: 90, STORE_V2: 10}
 
 
-@in_netns()
-async def test_a_thousand_objects_change_at_once(kube_binary: Path, tmp_path: Path) -> None:
+async def storm(story: Bookstore, kube: KubeCluster, relay: Relay) -> None:
     """Written as fast as the API server takes them, and then all of them in one burst: no request
     fails, every object arrives as it was written last, and memory stays where it was.
     """
-    with KubeCluster(binary=kube_binary) as kube:
-        kube.apply_crds(CRDS)
-        async with relaying(("127.0.0.1", kube.port)) as relay:
-            kubeconfig = tmp_path / "kubeconfig"
-            text = kube.kubeconfig.read_text()
-            kubeconfig.write_text(text.replace(kube.url, f"https://127.0.0.1:{relay.port}"))
-            async with bookstore(kube, tmp_path, kubeconfig=kubeconfig) as story:
-                await _storm(story, kube, relay)
-
-
-async def _storm(story: Bookstore, kube: KubeCluster, relay: Relay) -> None:
     async with _connected(kube) as connection:
-        storm = Storm(story, connection, pairs=Sizes.chosen().objects // 2)
+        pairs = Pairs(story, connection, count=Sizes.chosen().objects // 2)
         async with story.watched("a thousand objects are made", shares=AS_APPLIED):
-            await storm.make()
+            await pairs.make()
         async with story.watched("a thousand objects change", shares=AS_APPLIED):
-            await storm.measured("as fast as they are written", storm.write(1, _change))
+            await pairs.measured("as fast as they are written", pairs.write(1, _change))
         async with story.watched("a thousand objects change at once", shares=AS_APPLIED):
             relay.is_open = False
             relay.cut()
-            await storm.write(2, _change)
-            await storm.measured("in one burst", _open(relay))
+            await pairs.write(2, _change)
+            await pairs.measured("in one burst", _open(relay))
 
 
 async def _open(relay: Relay) -> None:
@@ -136,17 +117,17 @@ async def _change(connection: Connection, path: str, it: dict[str, Any]) -> obje
     )
 
 
-class Storm:
+class Pairs:
     """Pairs of a TrafficSplit and the HTTPRouteGroup that it names."""
 
-    def __init__(self, story: Bookstore, connection: Connection, *, pairs: int) -> None:
+    def __init__(self, story: Bookstore, connection: Connection, *, count: int) -> None:
         self._story = story
         self._connection = connection
-        self._pairs = pairs
+        self._count = count
 
     async def make(self) -> None:
         """Write each object for the first time, and the services before them."""
-        count = -(-self._pairs // _PAIRS_OF_A_SERVICE)
+        count = -(-self._count // _PAIRS_OF_A_SERVICE)
         await self._write([(_SERVICES, _service(number)) for number in range(count)], _create)
         await self.write(0, _create)
         await self.arrived(0)
@@ -156,7 +137,7 @@ class Storm:
         self._generation = generation
         waiting = [
             (path, make(number, generation))
-            for number in range(self._pairs)
+            for number in range(self._count)
             for path, make in ((_GROUPS, _group), (_SPLITS, _split))
         ]
         await self._write(waiting, write)
@@ -185,7 +166,7 @@ class Storm:
     def _routes(self, generation: int) -> dict[str, Sequence[int]]:
         return {
             f"(?:{number}-{generation}-)": (10 + generation, 20 + generation)
-            for number in range(self._pairs)
+            for number in range(self._count)
         }
 
     async def measured(self, how: str, happening: Coroutine[None, None, None]) -> None:
@@ -202,7 +183,7 @@ class Storm:
             sampling.cancel()
         rounds_after = await metric(self._story.plane, "smi_xds_rounds_total")
         tell(
-            f"{2 * self._pairs} objects {how}: {written - began:.2f} s, "
+            f"{2 * self._count} objects {how}: {written - began:.2f} s, "
             f"last ACK {1000 * (acked - written):.0f} ms after it, "
             f"{rounds_after[''] - rounds['']:g} rounds, "
             f"memory {before:.0f} MB, at most {max(peak):.0f} MB"
