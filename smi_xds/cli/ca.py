@@ -194,7 +194,8 @@ def _parsed(
     from smi_xds.cli.ca_work import Kept
 
     if secret is None:
-        for flag, value in {"--kubeconfig": kubeconfig, "--context": context}.items():
+        given = {"--kubeconfig": kubeconfig, "--context": context, "--in-cluster": in_cluster}
+        for flag, value in given.items():
             if value:
                 raise click.UsageError(f"{flag} says where --state-secret is: add that.")
         return Kept(folder or default_state_folder(), None, None)

@@ -217,6 +217,7 @@ def test_where_no_authority_is_one_line_says_so(
         (("--state-secret", "a/b", "--state-folder", "x"), "exclude each other"),
         (("--state-secret", "a"), "is not NAMESPACE/NAME of a Secret"),
         (("--context", "x"), "--context says where --state-secret is"),
+        (("--in-cluster",), "--in-cluster says where --state-secret is"),
     ],
 )
 def test_where_it_is_kept_is_one_place(

@@ -63,7 +63,7 @@ RIGHTS: Final[list[dict[str, list[str]]]] = [
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Phases of seconds, and looks that do not wait for them."""
-    monkeypatch.setattr(keeping, "floor_of", lambda *_, **__: timedelta(seconds=3))
+    monkeypatch.setattr(keeping, "floor_of", lambda *_, **__: timedelta(seconds=8))
     monkeypatch.setattr(keeping, "_SECRET", 0.2)
 
 

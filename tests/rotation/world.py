@@ -245,8 +245,12 @@ class World:
     async def reaches(self, phase: Phase, *, deadline: float) -> None:
         """Wait for a phase of a rotation."""
         await eventually_async(
-            lambda: self.state.phase is phase, deadline=deadline, what=f"phase {phase.value}"
+            lambda: self.is_in(phase), deadline=deadline, what=f"phase {phase.value}"
         )
+
+    def is_in(self, phase: Phase) -> bool:
+        """Whether that is the phase now."""
+        return self.state.phase is phase
 
     # ------------------------------------------------------------------ looking
 
