@@ -123,8 +123,8 @@ async def running(config: ServeConfig) -> AsyncIterator[Running]:
     store, pulse = Store(source.name for source in sources), Pulse()
     cache, status = Cache(), Status()
     issuer = await opened_issuer(config, authority)
+    warm_up()  # before anything is made of these classes: see there
     pipeline = Pipeline(store, settings=settings, issuer=issuer, publish=cache.publish)
-    warm_up()
     reviews = ReviewMeters()
     debug = debug_services(
         cache, status, problems=lambda: pipeline.problems, mesh=lambda: pipeline.mesh

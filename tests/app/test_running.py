@@ -12,10 +12,12 @@ import pytest
 
 from smi_xds import app
 from smi_xds.ads.services import AGGREGATED
+from smi_xds.app.pipeline import Pipeline
 from smi_xds.config import Address, ServeConfig, parse_serve
 from smi_xds.objects.store import Origin, Sink, Synced
 from smi_xds.problems import IdentityError, ServeError, SourceError
 from smi_xds.xds.resources import LISTENER
+from smi_xds.xds.translate import warm_up
 from tests.ads.client import Stream
 from tests.support.wait import eventually_async
 
@@ -50,6 +52,26 @@ async def sotw_call(port: int) -> AsyncIterator[Stream]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         method: Any = channel.stream_stream(f"/{AGGREGATED}/StreamAggregatedResources")
         yield Stream(method(), is_delta=False, node="shop/web")
+
+
+async def test_classes_are_warm_before_anything_is_made_of_them(
+    config: ServeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A translator makes messages when it is made; of cold classes it takes half a second."""
+    order: list[str] = []
+
+    def noted_warm_up() -> None:
+        order.append("warm up")
+        warm_up()
+
+    def noted_make(*arguments: Any, **named: Any) -> Pipeline:
+        order.append("make")
+        return Pipeline(*arguments, **named)
+
+    monkeypatch.setattr(app, "warm_up", noted_warm_up)
+    monkeypatch.setattr(app, "Pipeline", noted_make)
+    async with app.running(config):
+        assert order == ["warm up", "make"]
 
 
 async def test_a_running_server_has_a_mesh(config: ServeConfig) -> None:
