@@ -26,6 +26,7 @@ from smi_xds.ads.auth import (
     unauthenticated,
 )
 from smi_xds.ads.limits import Limits
+from smi_xds.ads.pace import Pace
 from smi_xds.ads.session import Close, Refusal
 from smi_xds.metrics import Counter
 
@@ -48,10 +49,12 @@ class Ending(Protocol):
 class Visit:
     """A caller that was let in, from its call to its end."""
 
-    __slots__ = ("_guard", "_stream", "node", "proof")
+    __slots__ = ("_guard", "_stream", "node", "pace", "proof")
 
-    def __init__(self, guard: "Guard", proof: Proof) -> None:
+    def __init__(self, guard: "Guard", proof: Proof, pace: Pace) -> None:
         self.proof = proof
+        self.pace = pace
+        """The same for all of its streams."""
         self.node = ""
         """The node that it is; empty until it said so."""
         self._guard = guard
@@ -100,6 +103,8 @@ class Guard:
         self._clock = clock
         self._visits: dict[Visit, None] = {}
         self._streams: Tally[str] = Tally()
+        self._paces: dict[str, Pace] = {}
+        """By caller. They outlive its streams: a new one is no new allowance."""
         self._edition: object = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -118,7 +123,7 @@ class Guard:
             yield self.count(Refused(Reason.TOO_MANY_STREAMS, close))
             return
         self._streams[subject] += 1
-        visit = Visit(self, proof)
+        visit = Visit(self, proof, self._pace_of(subject))
         self._visits[visit] = None
         try:
             yield visit
@@ -127,6 +132,13 @@ class Guard:
             self._streams[subject] -= 1
             if not self._streams[subject]:
                 del self._streams[subject]
+
+    def _pace_of(self, subject: str) -> Pace:
+        pace = self._paces.get(subject)
+        if pace is None:
+            limits = self._limits
+            pace = self._paces[subject] = Pace(rate=limits.request_rate, burst=limits.request_burst)
+        return pace
 
     def count(self, refused: Refused) -> Close:
         """Account for a refusal; what the caller is told."""
@@ -150,7 +162,7 @@ class Guard:
 
     @contextmanager
     def ending_expired(self) -> Iterator[None]:
-        """While the block runs, end streams whose proof has ended."""
+        """While the block runs, end streams whose proof has ended, and forget who is gone."""
         self._look()
         try:
             yield
@@ -164,7 +176,11 @@ class Guard:
             if visit.proof.expires <= now:
                 text = "what this stream was opened with has expired: connect with something newer"
                 visit.end(unauthenticated(Reason.EXPIRED, text))
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look)
+        loop = asyncio.get_running_loop()
+        for subject in [it for it, pace in self._paces.items() if pace.is_full(loop.time())]:
+            if subject not in self._streams:
+                del self._paces[subject]
+        self._timer = loop.call_later(_LOOK_AGAIN, self._look)
 
 
 def credentials(context: Context) -> Credentials:

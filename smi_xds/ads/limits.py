@@ -56,8 +56,8 @@ class Limits:
     nothing to ask for open none."""
 
     request_rate: float = 200.0
-    """Requests a second on one stream of theirs; who asks faster is read later. One costs up to
-    half a millisecond: no stream takes more than a tenth of our time."""
+    """Requests a second on all streams of one of them; who asks faster is read later. One costs up
+    to half a millisecond: no caller takes more than a tenth of our time."""
 
     request_burst: int = 5000
     """What may come at once: an Envoy that starts asks for each listener's routes by themselves."""

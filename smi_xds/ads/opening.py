@@ -9,7 +9,6 @@ import structlog
 from smi_xds.ads.calls import DRAINED
 from smi_xds.ads.guard import Guard, Visit
 from smi_xds.ads.limits import Limits
-from smi_xds.ads.pace import Pace
 from smi_xds.ads.session import Close, Refusal, identify
 from smi_xds.ads.stream import Context, Dialect, R, S, Shared, Stream
 from smi_xds.ads.wire import MalformedError
@@ -101,7 +100,7 @@ async def _converse(
     stream = Stream(dialect, shared, context, node=node, only=only)
     if visit is not None:
         visit.began(stream)
-        stream.pace = Pace(rate=shared.limits.request_rate, burst=shared.limits.request_burst)
+        stream.pace = visit.pace
     stream.take(first)
     # The first request of an Envoy is 60 kB; nobody needs it for the life of the stream.
     del raw, first
@@ -109,11 +108,14 @@ async def _converse(
 
 
 async def _first(context: Context, limits: Limits, visit: Visit | None) -> Any:
-    """The first message; callers that are counted have to say something in time."""
+    """The first message; callers that are counted say something in time, and at their pace."""
     if visit is None:
         return await context.read()
     try:
         async with asyncio.timeout(limits.first_request):
-            return await context.read()
+            raw = await context.read()
     except TimeoutError:
         return visit.silent()
+    if raw is not grpc.aio.EOF:
+        await asyncio.sleep(visit.pace.wait(asyncio.get_running_loop().time(), len(raw)))
+    return raw

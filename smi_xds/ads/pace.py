@@ -11,7 +11,7 @@ _BYTES: Final = 4096
 
 
 class Pace:
-    """Of one stream; `rate` requests a second, and `burst` at once."""
+    """Of one caller; `rate` requests a second, and `burst` at once."""
 
     __slots__ = ("_burst", "_free_at", "_step")
 
@@ -26,3 +26,7 @@ class Pace:
         cost = self._step * (1 + size // _BYTES)
         self._free_at = max(self._free_at, now) + cost
         return max(0.0, self._free_at - now - self._burst)
+
+    def is_full(self, now: float) -> bool:
+        """It asked for nothing that still counts: a new one would be the same."""
+        return self._free_at <= now

@@ -19,7 +19,7 @@ from smi_xds.ads.auth import (
     unauthenticated,
 )
 from smi_xds.ads.cache import Cache
-from smi_xds.ads.guard import Guard
+from smi_xds.ads.guard import Guard, Visit
 from smi_xds.ads.limits import DEFAULTS, Limits
 from smi_xds.ads.server import Door, opened
 from smi_xds.ads.services import DISCOVERY_SERVICES, Service
@@ -227,7 +227,9 @@ async def test_a4_a_pod_of_the_same_name_is_another(here: Guarded) -> None:
     assert here.refusals == {"revoked": 1, "replaced_pod": 1}
 
 
-async def test_a5_streams_end_with_their_proof(here: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a5_streams_end_with_their_proof(
+    here: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever stole a token has it until then; sidecars have a new one in time."""
     monkeypatch.setattr("smi_xds.ads.guard._LOOK_AGAIN", 0.02)
     async with guarded() as here:
@@ -293,6 +295,42 @@ async def test_a8_who_asks_too_fast_is_read_later() -> None:
             took = clock() - begin
 
     assert took >= 0.19
+
+
+async def test_a8_another_stream_is_no_new_allowance() -> None:
+    """Nobody begins anew by opening another stream."""
+    limits = replace(DEFAULTS, request_rate=20, request_burst=2)
+    async with guarded(limits) as here:
+        clock = asyncio.get_running_loop().time
+        begin = clock()
+        for _ in range(8):
+            async with stream(here.target, node="shop/a", token="a") as client:
+                await client.ask(CLUSTER)
+                await client.hear()
+        took = clock() - begin
+        assert took >= 6 / 20
+
+
+async def test_callers_that_are_gone_are_forgotten(
+    here: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once what they asked for counts no more; not before, and not while they have a stream."""
+    monkeypatch.setattr("smi_xds.ads.guard._LOOK_AGAIN", 0.01)
+    limits = replace(DEFAULTS, request_rate=1000, request_burst=10)
+    guard = Guard(
+        *(here, here.pods), refusals=here.status.meters.unproven, limits=limits, clock=lambda: 0.0
+    )
+    with guard.ending_expired():
+        with guard.visit(proof("a")) as visit:
+            assert isinstance(visit, Visit)
+            pace = visit.pace
+            pace.wait(asyncio.get_running_loop().time(), 10)
+            with guard.visit(proof("a")) as second:
+                assert isinstance(second, Visit)
+                assert second.pace is pace
+            await eventually_async(lambda: pace.is_full(asyncio.get_running_loop().time()))
+            assert guard._paces
+        await eventually_async(lambda: not guard._paces)
 
 
 async def test_operators_services_are_not_at_a_guarded_door(here: Guarded) -> None:
