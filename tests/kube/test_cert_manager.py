@@ -19,6 +19,7 @@ from smi_xds.values import SpiffeId
 from tests.kube.api import Kube, KubectlError
 from tests.support.cert_manager import DEFINITION, NAME, Signer
 from tests.support.certificates import Holder
+from tests.support.connections import end_connections
 from tests.support.issuers import (
     DEADLINE,
     A,
@@ -98,8 +99,7 @@ class TestCertManager(IssuerContract):
             finally:
                 signing.cancel()
                 await admin.close()
-        for _ in range(10):  # connections that were closed end in the loop's next turns
-            await asyncio.sleep(0)
+        await end_connections()
 
     @pytest.fixture
     def signed(self, world: World) -> SignedWorld:
@@ -216,6 +216,7 @@ class TestCertManager(IssuerContract):
             found = requests_kube.get(NAME, f"--namespace={namespace}")["items"]
             assert len(found) == left
         await connection.close()
+        await end_connections()
 
     @pytest.mark.parametrize("rights", [False, True])
     async def test_missing_rights_and_a_missing_kind_are_told_once_with_a_cure(
@@ -237,6 +238,7 @@ class TestCertManager(IssuerContract):
                     issuer.ask({A})
                     await asyncio.sleep(QUICK.poll.total_seconds() * 2)
 
+        await end_connections()
         [told] = [line for line in logs if line["event"] == "issuer_unavailable"]
         assert "no-such-namespace" in told["cure"] if rights else "Role" in told["cure"]
 
@@ -273,6 +275,7 @@ async def test_serve_waits_for_whom_to_trust_and_then_serves(
             finally:
                 signing.cancel()
     await admin.close()
+    await end_connections()
     [request] = signer.seen
     uri = f"spiffe://cluster.local/ns/{namespace}/sa/default"
     assert request["metadata"]["annotations"]["smi-xds.io/identity"] == uri
