@@ -2,21 +2,28 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 from smi_xds.cli import options
-from smi_xds.cli.serve import serve
+from smi_xds.cli.serve import configured, serve
 from smi_xds.config import KubernetesConfig, parse_kubernetes, parse_mesh
 from smi_xds.problems import AskError
 
 if TYPE_CHECKING:
     from smi_xds.install.apply import Applied
     from smi_xds.install.manifests import Installation
+    from smi_xds.install.workload import Choices
 
 _NOT_READY = 1
 _DEFAULT_TIMEOUT = 180
+
+# What the kubelet's container has, as far as `serve` reads it.
+_POD_ENVIRON: Final = {"HOME": "/"}
+_FILES: Final = ("files", "ca_cert", "ca_key", "ca_root", "cert_manager_ca")
 
 
 @click.command()
@@ -31,7 +38,10 @@ _DEFAULT_TIMEOUT = 180
     "--replicas", type=click.IntRange(min=1), default=2, show_default=True, metavar="NUMBER"
 )
 @click.option(
-    "--force", is_flag=True, help="Take over what somebody else has set, rather than stop there."
+    "--force",
+    is_flag=True,
+    help="Take over what somebody else has set, and let go of flags that are not given again, "
+    "rather than stop there.",
 )
 @click.option("--wait", is_flag=True, help="Until all replicas are ready.")
 @click.option(
@@ -70,7 +80,8 @@ def install(
     In this order: the CRDs (which are waited for), the namespace smi-xds with its rights and
     Services, the webhooks, the Deployment. Each object is applied on the server's side, as
     smi-xds-install: what others set beside it stays, and what they changed in it is an error that
-    names it. Doing it again changes nothing. `smi-xds verify` tells whether it works.
+    names it. So are flags of the last time that are not given again. Doing it again changes
+    nothing. `smi-xds verify` tells whether it works.
 
     What follows `--` are further flags of `smi-xds serve`, for the pods.
 
@@ -92,31 +103,58 @@ def install(
     from smi_xds.install.manifests import installation
     from smi_xds.install.workload import DEFAULT_IMAGE, Choices
 
-    _check(flags)
     choices = Choices(
         image=image or DEFAULT_IMAGE, replicas=replicas, mesh=parse_mesh(**mesh), more=flags
     )
+    _check(choices)
     wanted = installation(choices)
     if dry_run:
         _print(wanted)
         return 0
     config = parse_kubernetes(kubeconfig=kubeconfig, context=context)
-    run = _Run(as_json=output == "json")
+    run = _Run(as_json=output == "json", given=_given(flags))
     ready = asyncio.run(run(config, wanted, force=force, seconds=timeout if wait else None))
     if output == "json":
         click.echo(json.dumps({"objects": run.objects, "ready": ready}, indent=2))
     return _NOT_READY if ready is False else 0
 
 
-def _check(flags: tuple[str, ...]) -> None:
-    """Say here, rather than in a pod, that there is no such flag; files may be there alone."""
+def _check(choices: "Choices") -> None:
+    """Say here, rather than in a pod that does not start, what `serve` has against its flags."""
+    from smi_xds.install.workload import arguments
+
     context = click.Context(serve, info_name="serve")
+    _serve, *whole = arguments(choices)
     try:
-        _, rest, _ = serve.make_parser(context).parse_args(list(flags))
+        given, *_ = serve.make_parser(context).parse_args(list(choices.more))
+        # First: that one of them is not on this machine says nothing.
+        _refuse_files(given)
+        taken = serve.make_context("smi-xds serve", whole).params
     except click.UsageError as error:
         raise click.UsageError(f"{error.format_message()} See smi-xds serve --help.") from None
-    if rest:
-        raise click.UsageError(f"{rest[0]!r} is no flag of smi-xds serve.")
+    configured(**taken, environ=_POD_ENVIRON)
+
+
+def _refuse_files(given: Mapping[str, object]) -> None:
+    for name in _FILES:
+        if name in given:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} names a file, and none is mounted into the pods that "
+                "this makes: add it by kustomize (docs/install.md, Files in the pods)."
+            )
+
+
+def _given(flags: tuple[str, ...]) -> list[str]:
+    """Flags that are meant to be as they are now, whatever they were."""
+    from smi_xds.install.former import OWN_FLAGS, joined
+
+    source = click.get_current_context().get_parameter_source
+    mine = [
+        flag
+        for flag in OWN_FLAGS
+        if source(flag.removeprefix("--").replace("-", "_")) is ParameterSource.COMMANDLINE
+    ]
+    return [*mine, *joined(flags)]
 
 
 def _print(wanted: "Installation") -> None:
@@ -128,8 +166,9 @@ def _print(wanted: "Installation") -> None:
 class _Run:
     """One installation, and what it tells."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, given: Collection[str]) -> None:
         self._as_json = as_json
+        self._given = given
         self.objects: list[dict[str, str]] = []
 
     async def __call__(
@@ -144,8 +183,11 @@ class _Run:
         from smi_xds.install.apply import install as applying
         from smi_xds.install.apply import rolled_out
         from smi_xds.install.cluster import connected
+        from smi_xds.install.former import refuse_loss
 
         async with connected(config) as cluster:
+            if not force:
+                await refuse_loss(cluster, wanted.deployment, given=self._given)
             try:
                 async for applied in applying(cluster, wanted, force=force):
                     self._tell(applied)

@@ -1,8 +1,11 @@
 """`smi-xds serve`: the control plane itself."""
 
 import gc
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +18,7 @@ from smi_xds.config import (
     KubernetesConfig,
     LogFormat,
     LogLevel,
+    ServeConfig,
     parse_cert_manager,
     parse_kubernetes,
     parse_log,
@@ -113,7 +117,33 @@ def _kubernetes(command: options.Command) -> options.Command:
     default=LogLevel.INFO.value,
     show_default=True,
 )
-def serve(
+def serve(**given: Any) -> int:
+    """Serve sidecars, and follow every change of the objects.
+
+    Objects come from folders (--files), from a Kubernetes API server (--kubernetes), or from
+    both. Sidecars ask on an xDS address; what they start with is written by
+    `smi-xds bootstrap`. In plaintext they are believed who they say they are; over TLS they have
+    to prove it (--xds-tls-address, --xds-mtls-address). SIGTERM and Ctrl-C end it.
+
+    \b
+    Examples:
+      smi-xds serve --files my-objects
+      smi-xds serve --kubernetes --context staging --namespace shop
+      smi-xds serve --files my-objects --xds-address 127.0.0.1:0 --state-folder ./state
+
+    Exit code: 0 after a signal, 2 where it could not start.
+    """
+    config = configured(**given)
+    # Until the first sync, when `app.pipeline` freezes what is there: a tenth of the start went
+    # into looking for garbage among classes.
+    gc.disable()
+    from smi_xds import app
+
+    return app.serve(config)
+
+
+def configured(
+    *,
     files: tuple[Path, ...],
     kubernetes: bool,
     kubeconfig: str | None,
@@ -141,26 +171,13 @@ def serve(
     write_back: bool | None,
     log_format: str | None,
     log_level: str,
+    environ: Mapping[str, str] = os.environ,
     **mesh: str,
-) -> int:
-    """Serve sidecars, and follow every change of the objects.
-
-    Objects come from folders (--files), from a Kubernetes API server (--kubernetes), or from
-    both. Sidecars ask on an xDS address; what they start with is written by
-    `smi-xds bootstrap`. In plaintext they are believed who they say they are; over TLS they have
-    to prove it (--xds-tls-address, --xds-mtls-address). SIGTERM and Ctrl-C end it.
-
-    \b
-    Examples:
-      smi-xds serve --files my-objects
-      smi-xds serve --kubernetes --context staging --namespace shop
-      smi-xds serve --files my-objects --xds-address 127.0.0.1:0 --state-folder ./state
-
-    Exit code: 0 after a signal, 2 where it could not start.
-    """
+) -> ServeConfig:
+    """Judge the options of `serve`, also for a pod that is to have them; ConfigError."""
     chosen = log_format or (LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON)
     api_server = _api_server(kubernetes, kubeconfig, context, namespaces, in_cluster=in_cluster)
-    config = parse_serve(
+    return parse_serve(
         files=files,
         kubernetes=api_server,
         xds_address=xds_address,
@@ -186,13 +203,8 @@ def serve(
         write_back=parse_write_back(api_server, wanted=write_back),
         mesh=parse_mesh(**mesh),
         log=parse_log(log_format=chosen, log_level=log_level),
+        environ=environ,
     )
-    # Until the first sync, when `app.pipeline` freezes what is there: a tenth of the start went
-    # into looking for garbage among classes.
-    gc.disable()
-    from smi_xds import app
-
-    return app.serve(config)
 
 
 def _api_server(
