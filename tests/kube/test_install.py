@@ -27,6 +27,7 @@ from tests.kube.api import KubectlError
 from tests.kube.cluster import KubeCluster
 from tests.kube.kubelet import Kubelet, running_kubelet
 from tests.kube.netns import in_netns
+from tests.kube.plugin import CRDS
 from tests.support.in_cluster import Replica, running_replicas
 from tests.support.wait import eventually, eventually_async
 
@@ -55,6 +56,16 @@ kind: TrafficSplit
 metadata: {name: of-nothing, namespace: shop}
 spec: {service: nowhere, backends: [{service: web, weight: 1}]}
 """
+TARGET = {
+    "apiVersion": "access.smi-spec.io/v1alpha4",
+    "kind": "TrafficTarget",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {
+        "destination": {"kind": "ServiceAccount", "name": "web"},
+        "sources": [{"kind": "ServiceAccount", "name": "web"}],
+        "rules": [{"kind": "TCPRoute", "name": "all"}],
+    },
+}
 
 FORBIDDEN = {
     "get secrets": "default",
@@ -152,6 +163,39 @@ def test_an_operator_installs_asks_and_verifies(kube_binary: Path, tmp_path: Pat
             _nothing_else_is_allowed(kube)
             _is_applied_again(operator)
             _what_is_broken_is_told(operator, replicas)
+
+
+def test_flags_are_not_forgotten_and_crds_outlive_the_rest(kube_binary: Path) -> None:
+    """An upgrade without its flags is refused before anything is applied; `kubectl replace` takes
+    conversion away, which `apply` may not, and keeps the objects; --force brings it back.
+    """
+    with KubeCluster(binary=kube_binary) as kube:
+        operator = Operator(kube)
+        shadow = ("--access-mode", "shadow")
+        operator.run("install", "--image", "it:1", *shadow, "--", "--leaf-lifetime", "12h")
+        kube.kubectl("delete", "crd", "udproutes.specs.smi-spec.io", "--wait")
+        [said] = operator.complaint("install", "--image", "it:2", code=2).splitlines()
+        assert "`--access-mode=shadow -- --leaf-lifetime=12h`, which would be gone" in said
+        with pytest.raises(KubectlError):
+            kube.get("crd", "udproutes.specs.smi-spec.io")
+        operator.run("install", "--image", "it:2", *shadow, "--", "--leaf-lifetime=12h")
+        operator.installs("--access-mode", "strict", "--force")
+        kube.apply(SHOP, TARGET)
+
+        for flags in ((), ("--server-side", "--force-conflicts")):
+            with pytest.raises(KubectlError, match="webhookClientConfig: Forbidden"):
+                kube.kubectl("apply", *flags, "-k", str(CRDS))
+        kube.kubectl("replace", "-k", str(CRDS))
+        assert _conversions(kube) == {"None"}
+        assert kube.get("traffictarget", "web", "--namespace=shop")["spec"] == TARGET["spec"]
+        assert "take it over with --force" in operator.complaint("install", code=2)
+        operator.installs("--force")
+        assert "Webhook" in _conversions(kube)
+        assert operator.installs() == {"unchanged"}
+
+
+def _conversions(kube: KubeCluster) -> set[str]:
+    return {it["spec"]["conversion"]["strategy"] for it in kube.get("crd")["items"]}
 
 
 def _is_applied_either_way(operator: Operator) -> None:
@@ -297,7 +341,7 @@ def _is_applied_again(operator: Operator) -> None:
     assert all(before)
     kube.apply(KUBERNETES)
     kube.kubectl("scale", *deployment, "--replicas=3")
-    said = operator.complaint("install", code=2)
+    said = operator.complaint("install", "--replicas", "2", code=2)
     assert "Deployment smi-xds: " in said
     assert ".spec.replicas" in said
     assert "take it over with --force" in said
