@@ -9,7 +9,7 @@ from itertools import chain
 from hypothesis import given, settings
 
 from smi_xds.mesh.build import MeshBuilder
-from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, PortRoutes, ServicePort
+from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, PortRoutes, ServicePort, Target
 from smi_xds.objects.store import Origin, Replaced, Store
 from smi_xds.values import AccessMode, Secret, SpiffeId
 from smi_xds.xds import names
@@ -98,7 +98,21 @@ def _has_some_right(
         target.identity is None
         or target.access is not AccessMode.STRICT
         or _lets_in(mesh, target.identity, target.port, identity, udp=routes.ref.udp)
+        or _is_contested(mesh, target, routes)
         for target in targets
+    )
+
+
+def _is_contested(mesh: Mesh, target: Target, routes: PortRoutes) -> bool:
+    """Whether the workload speaks something else there, as another Service says (PortConflict).
+
+    Who is listed for what this Service says is told where it would be, and refused all the same.
+    """
+    return any(
+        own.number == target.port and own.protocol is not routes.protocol
+        for workload in mesh.workloads.values()
+        if workload.identity == target.identity
+        for own in workload.ports
     )
 
 
