@@ -76,12 +76,12 @@ class Command:
 
 @asynccontextmanager
 async def serving(
-    home: Path, *, address: str = "127.0.0.1:0", code: str = COMMAND
+    home: Path, *, address: str = "127.0.0.1:0", code: str = COMMAND, flags: tuple[str, ...] = ()
 ) -> AsyncIterator[Command]:
     """Serve the folder `objects` in `home`; killed at the end of the block."""
     words = [sys.executable, "-c", code, "serve", "--files", str(home / "objects")]
     words += ["--xds-address", address, "--monitoring-address", "127.0.0.1:0"]
-    words += ["--state-folder", str(home / "state"), "--log-format", "json"]
+    words += ["--state-folder", str(home / "state"), "--log-format", "json", *flags]
     with (home / "serve.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*words, stdout=log, stderr=log)
     try:
