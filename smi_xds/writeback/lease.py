@@ -205,8 +205,20 @@ class Elector:
         )
         with suppress(RefusedError, UnreachableError, TimeoutError):  # it runs out by itself
             async with asyncio.timeout(_RELEASE):
-                await self._put(spec, seen)
-            log.info("leadership_released")
+                await self._give_back(spec, seen)
+
+    async def _give_back(self, spec: _Spec, seen: _Seen) -> None:
+        try:
+            await self._put(spec, seen)
+        except RefusedError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            # The renewal that the end cut off has arrived all the same.
+            seen = self._observed(_lease(await self._api.read(f"{self._folder}/{self._name}")))
+            if not self._is_ours(seen):
+                return
+            await self._put(spec, seen)
+        log.info("leadership_released")
 
     async def _try(self) -> None:
         seen = self._seen

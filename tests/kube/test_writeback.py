@@ -446,8 +446,8 @@ async def test_a_leader_is_killed_while_it_writes(
             played_proxy(a.events("serving")[-1]["xds_address"], f"{namespace}/web"),
             played_proxy(b.events("serving")[-1]["xds_address"], f"{namespace}/client"),
         ):
-            # The leader knows of both.
-            await eventually_async(partial(has_all, kube, namespace), deadline=40)
+            # The leader knows of both. If it wrote of one before, words change once a minute.
+            await eventually_async(partial(has_all, kube, namespace), deadline=100)
         splits = {"apiVersion": "v1", "kind": "List", "items": [split(name) for name in names]}
         await asyncio.to_thread(partial(kube.apply, namespace=namespace), splits)
         await eventually_async(lambda: len(writes.statuses) > 20, deadline=40)

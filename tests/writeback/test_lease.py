@@ -1,6 +1,7 @@
 """Who of the replicas writes."""
 
 import asyncio
+import json
 from http import HTTPStatus
 
 import pytest
@@ -276,3 +277,18 @@ async def test_it_goes_on_by_itself(api: FakeApi) -> None:
 def test_identities_differ_after_a_restart() -> None:
     """Else what is left of the old process would be taken for one's own."""
     assert unique_identity() != unique_identity()
+
+
+@pytest.mark.parametrize("holder, after", [("a", None), ("b", "b")])
+async def test_release_after_a_renewal_whose_answer_was_not_heard(
+    api: FakeApi, clock: FakeClock, holder: str, after: str | None
+) -> None:
+    """The end cuts off a renewal that arrives all the same; what is another's by now stays his."""
+    a = mk_elector(api, "a", clock)
+    await a.step()
+    renewed = {**api.objects[PATH], "spec": {**api.objects[PATH]["spec"], "holderIdentity": holder}}
+    await api.send("PUT", PATH, json.dumps(renewed).encode())
+
+    await a.release()
+
+    assert api.objects[PATH]["spec"].get("holderIdentity") == after
