@@ -14,6 +14,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -170,8 +172,17 @@ def documents(prefix: str, *, per_version: int) -> Iterator[dict[str, Any]]:
             yield {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
 
 
+class BusyError(KubectlError):
+    """It says "not now" (429), as while the storage of a changed definition is made."""
+
+
 def call(kube: KubeCluster, method: str, path: str, body: object = None) -> Any:
     """As `kubectl get --raw`, which takes longer to start than to read; and to write."""
+    ask = partial(_call, kube, method, path, body)
+    return eventually(ask, deadline=30, retry_on=(BusyError,))
+
+
+def _call(kube: KubeCluster, method: str, path: str, body: object) -> Any:
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{kube.url}{path}", data=data, headers=headers, method=method)
@@ -180,7 +191,8 @@ def call(kube: KubeCluster, method: str, path: str, body: object = None) -> Any:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
-            raise KubectlError(error.read().decode()) from error
+            is_busy = error.code == HTTPStatus.TOO_MANY_REQUESTS
+            raise (BusyError if is_busy else KubectlError)(error.read().decode()) from error
 
 
 def read(kube: KubeCluster, kind: str, version: str) -> dict[str, dict[str, Any]]:
