@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 import structlog
 
 from smi_xds.app.distribution import Distribution, Tally
-from smi_xds.config_authority import BroughtConfig
+from smi_xds.config import BroughtConfig
 from smi_xds.identity.brought import Brought, read_brought
 from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.document import Phase, Report, State

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from smi_xds.config_authority import SecretName
+from smi_xds.config import SecretName
 from smi_xds.identity.state import NAMES, ConflictError, Stored, UnreachableStateError
 from smi_xds.problems import IdentityError, SourceError
 from smi_xds.sources.kube_api import RefusedError, UnreachableError

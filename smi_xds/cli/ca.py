@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from smi_xds.cli import options
-from smi_xds.config import default_state_folder, parse_kubernetes
-from smi_xds.config_authority import parse_secret
+from smi_xds.config import default_state_folder, parse_kubernetes, parse_secret
 from smi_xds.problems import ConfigError
 from smi_xds.values import is_trust_domain
 

@@ -11,8 +11,7 @@ from typing import Final
 import click
 
 from smi_xds.cli.ca_text import in_a_line
-from smi_xds.config import KubernetesConfig
-from smi_xds.config_authority import SecretName
+from smi_xds.config import KubernetesConfig, SecretName
 from smi_xds.identity.document import Phase, State
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.rotation import begin

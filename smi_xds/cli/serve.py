@@ -19,16 +19,17 @@ from smi_xds.config import (
     LogFormat,
     LogLevel,
     ServeConfig,
+    parse_authority,
     parse_cert_manager,
     parse_kubernetes,
+    parse_lease,
     parse_log,
     parse_mesh,
     parse_serve,
     parse_webhooks,
+    parse_write_back,
+    parse_xds_tls,
 )
-from smi_xds.config_authority import parse_authority
-from smi_xds.config_writeback import parse_lease, parse_write_back
-from smi_xds.config_xds import parse_xds_tls
 
 
 def _kubernetes(command: options.Command) -> options.Command:

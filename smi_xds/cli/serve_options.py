@@ -5,9 +5,7 @@ from pathlib import Path
 import click
 
 from smi_xds.cli.options import Command
-from smi_xds.config_authority import DEFAULT_LEAF_LIFETIME
-from smi_xds.config_writeback import DEFAULT_LEASE
-from smi_xds.config_xds import DEFAULT_XDS_SERVICE
+from smi_xds.config import DEFAULT_LEAF_LIFETIME, DEFAULT_LEASE, DEFAULT_XDS_SERVICE
 
 
 def xds_tls_options(command: Command) -> Command:
@@ -52,7 +50,7 @@ def xds_tls_options(command: Command) -> Command:
 
 
 def authority_options(command: Command) -> Command:
-    """Who signs certificates; `config_authority.parse_authority` takes them."""
+    """Who signs certificates; `config.parse_authority` takes them."""
     file = click.Path(path_type=Path)
     for option in (
         click.option(

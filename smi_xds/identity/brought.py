@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from smi_xds.config_authority import BroughtConfig
+from smi_xds.config import BroughtConfig
 from smi_xds.identity.signer import (
     Signer,
     check_key,

@@ -9,7 +9,7 @@ import pytest
 
 from smi_xds.app.authority import Keeper
 from smi_xds.app.distribution import Tally
-from smi_xds.config_authority import BroughtConfig
+from smi_xds.config import BroughtConfig
 from smi_xds.identity.ca import Authority
 from smi_xds.identity.document import Phase, State
 from smi_xds.identity.rotation import begin

@@ -7,7 +7,7 @@ from http import HTTPStatus
 import pytest
 
 from smi_xds.app.state_secret import SecretStore
-from smi_xds.config_authority import SecretName
+from smi_xds.config import SecretName
 from smi_xds.identity.signer import create_signer
 from smi_xds.identity.state import (
     ConflictError,

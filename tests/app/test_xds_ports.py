@@ -30,8 +30,7 @@ from smi_xds.ads.services import DISCOVERY_SERVICES
 from smi_xds.ads.status import Status
 from smi_xds.app import Running
 from smi_xds.app.xds_ports import CERTIFICATES, Served
-from smi_xds.config import parse_serve
-from smi_xds.config_xds import parse_xds_tls
+from smi_xds.config import parse_serve, parse_xds_tls
 from smi_xds.demo.envoy import envoy_binary, running_sidecar
 from smi_xds.identity.ca import LEAF_USAGE, Authority
 from smi_xds.identity.issuer import wall_clock

@@ -10,10 +10,15 @@ from deploy.generate import KUBERNETES
 from smi_xds import app
 from smi_xds.app import trust_maps
 from smi_xds.cli.bootstrap_tls import DEFAULT_TLS_SERVER
-from smi_xds.config import DEFAULT_WEBHOOK_SERVICE, LeaseConfig, MeshConfig, ServeConfig
-from smi_xds.config_authority import SecretName
-from smi_xds.config_writeback import DEFAULT_LEASE
-from smi_xds.config_xds import DEFAULT_XDS_SERVICE
+from smi_xds.config import (
+    DEFAULT_LEASE,
+    DEFAULT_WEBHOOK_SERVICE,
+    DEFAULT_XDS_SERVICE,
+    LeaseConfig,
+    MeshConfig,
+    SecretName,
+    ServeConfig,
+)
 from smi_xds.crds.definition import WEBHOOK_PORT
 from smi_xds.install.manifests import installation, manifest_files, namespace
 from smi_xds.install.names import (

@@ -15,9 +15,15 @@ import pytest
 from smi_xds import app
 from smi_xds.app import keeping
 from smi_xds.app.trust_maps import NAME
-from smi_xds.config import LeaseConfig, ServeConfig, parse_kubernetes, parse_serve
-from smi_xds.config_authority import AuthorityConfig, SecretName
-from smi_xds.config_xds import parse_xds_tls
+from smi_xds.config import (
+    AuthorityConfig,
+    LeaseConfig,
+    SecretName,
+    ServeConfig,
+    parse_kubernetes,
+    parse_serve,
+    parse_xds_tls,
+)
 from smi_xds.identity.document import Phase
 from tests.kube.api import Kube
 from tests.support.cli import run_cli

@@ -20,8 +20,7 @@ import yaml
 from smi_xds import app
 from smi_xds.app import Running
 from smi_xds.app.xds_ports import TOKENS
-from smi_xds.config import parse_kubernetes, parse_serve
-from smi_xds.config_xds import parse_xds_tls
+from smi_xds.config import parse_kubernetes, parse_serve, parse_xds_tls
 from smi_xds.demo import processes
 from smi_xds.demo.envoy import Sidecar, envoy_binary
 from smi_xds.identity.issuer import wall_clock

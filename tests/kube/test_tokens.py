@@ -13,8 +13,7 @@ from cryptography import x509
 from smi_xds import app
 from smi_xds.app import Running
 from smi_xds.app.xds_ports import TOKENS
-from smi_xds.config import parse_kubernetes, parse_serve
-from smi_xds.config_xds import parse_xds_tls
+from smi_xds.config import parse_kubernetes, parse_serve, parse_xds_tls
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.state import load_or_create
 from smi_xds.xds.resources import CLUSTER, SECRET

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from smi_xds.config_authority import BroughtConfig
+from smi_xds.config import BroughtConfig
 from tests.support.identity import NOW
 
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]

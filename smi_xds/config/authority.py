@@ -1,4 +1,4 @@
-"""Flags of the certificate authority: where its state is, whose it is, how long leaves live."""
+"""Who signs certificates: an authority of our own, one that is brought, or cert-manager."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from smi_xds.config.notation import LABEL
 from smi_xds.problems import ConfigError
 
 DEFAULT_LEAF_LIFETIME: Final = "24h"  # how long a stolen key is of use
@@ -17,6 +18,12 @@ _LONGEST: Final = timedelta(days=90)
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+# An external issuer has a group of its own, as in KIND.GROUP.
+_ISSUER = re.compile(
+    rf"(?P<namespace>{LABEL.pattern})/(?P<kind>[A-Za-z][A-Za-z0-9]{{0,62}})"
+    r"(\.(?P<group>[a-z0-9.-]{1,253}))?/(?P<name>[a-z0-9][a-z0-9.-]{0,252})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,19 @@ class AuthorityConfig:
     brought: BroughtConfig | None = None
     """None where we make a root of our own."""
     leaf_lifetime: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertManagerConfig:
+    """Which issuer of cert-manager signs the workloads' certificates."""
+
+    namespace: str
+    """Where it is asked."""
+    kind: str
+    group: str
+    name: str
+    ca: Path | None = None
+    """Its roots, PEM; None to believe what its answers say."""
 
 
 def parse_authority(
@@ -96,3 +116,26 @@ def parse_lifetime(text: str, *, flag: str) -> timedelta:
             "write a number with s, m, h or d"
         )
     return lifetime
+
+
+def parse_cert_manager(
+    reference: str | None, *, ca: Path | None = None
+) -> CertManagerConfig | None:
+    """Read who signs instead of our own authority; None where nobody does."""
+    if reference is None:
+        if ca is not None:
+            raise ConfigError("--cert-manager-ca is of use with --cert-manager only: add it")
+        return None
+    found = _ISSUER.fullmatch(reference)
+    if found is None:
+        raise ConfigError(
+            f"--cert-manager {reference!r} is not NAMESPACE/KIND/NAME of an issuer, such as "
+            "smi-xds/Issuer/mesh or smi-xds/ClusterIssuer/mesh"
+        )
+    return CertManagerConfig(
+        namespace=found["namespace"],
+        kind=found["kind"],
+        group=found["group"] or "cert-manager.io",
+        name=found["name"],
+        ca=ca,
+    )

@@ -2,8 +2,7 @@
 
 import pytest
 
-from smi_xds.config import KubernetesConfig, LeaseConfig, parse_serve
-from smi_xds.config_writeback import parse_lease, parse_write_back
+from smi_xds.config import KubernetesConfig, LeaseConfig, parse_lease, parse_serve, parse_write_back
 from smi_xds.problems import ConfigError
 
 LAPTOP = KubernetesConfig(kubeconfig="/tmp/kubeconfig")

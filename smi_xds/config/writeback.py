@@ -1,9 +1,20 @@
-"""The flags of `serve` that say who writes to the API server, and whether anybody does."""
+"""Who of the replicas writes to the API server, and whether anybody does."""
 
-from smi_xds.config import KubernetesConfig, LeaseConfig, parse_service
+from dataclasses import dataclass
+
+from smi_xds.config.kubernetes import KubernetesConfig
+from smi_xds.config.notation import parse_service
 from smi_xds.problems import ConfigError
 
 DEFAULT_LEASE = "smi-xds/smi-xds-leader"  # as in deploy/kubernetes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseConfig:
+    """Which Lease says who of the replicas leads."""
+
+    namespace: str
+    name: str
 
 
 def parse_lease(lease: str | None, kubernetes: KubernetesConfig | None) -> LeaseConfig | None:

@@ -1,20 +1,25 @@
-"""Flags of the authority: what fits together, and one line for what does not."""
+"""Who signs: what fits together, and one line for what does not."""
 
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from smi_xds.config import KubernetesConfig, parse_serve
-from smi_xds.config_authority import (
+from smi_xds.config import (
     AuthorityConfig,
     BroughtConfig,
+    CertManagerConfig,
+    KubernetesConfig,
     SecretName,
     parse_authority,
+    parse_cert_manager,
+    parse_serve,
 )
 from smi_xds.problems import ConfigError
 
 CERT, KEY, ROOT = Path("tls.crt"), Path("tls.key"), Path("ca.crt")
+
+HOME = {"HOME": "/home/operator"}
 
 
 def test_without_flags_we_make_a_root_of_our_own() -> None:
@@ -84,3 +89,37 @@ def test_a_secret_needs_an_api_server_and_no_folder() -> None:
             authority=secret,
             state_folder=Path("state"),
         )
+
+
+@pytest.mark.parametrize(
+    "text, namespace, kind, group, name",
+    [
+        ("smi-xds/Issuer/mesh", "smi-xds", "Issuer", "cert-manager.io", "mesh"),
+        ("pki/ClusterIssuer/a.b-c", "pki", "ClusterIssuer", "cert-manager.io", "a.b-c"),
+        ("pki/Signer.example.com/x", "pki", "Signer", "example.com", "x"),
+    ],
+)
+def test_an_issuer_of_cert_manager(
+    text: str, namespace: str, kind: str, group: str, name: str
+) -> None:
+    """Where it is asked, of what kind it is, and its name; others have a group of their own."""
+    expected = CertManagerConfig(
+        namespace=namespace, kind=kind, group=group, name=name, ca=Path("ca.crt")
+    )
+    assert parse_cert_manager(text, ca=Path("ca.crt")) == expected
+    assert parse_cert_manager(None) is None
+
+
+@pytest.mark.parametrize("text", ["", "mesh", "a/b", "a//b", "A/Issuer/b", "a/Issuer/b/c", "a/1/b"])
+def test_an_issuer_that_cannot_be_one(text: str) -> None:
+    """The line has an example."""
+    with pytest.raises(ConfigError, match=r"NAMESPACE/KIND/NAME .* such as smi-xds/Issuer/mesh"):
+        parse_cert_manager(text)
+
+
+def test_an_issuer_needs_an_api_server_and_roots_need_an_issuer() -> None:
+    """Each flag that is missing is named."""
+    with pytest.raises(ConfigError, match="add --kubernetes"):
+        parse_serve(files=[Path("x")], cert_manager=parse_cert_manager("a/Issuer/b"), environ=HOME)
+    with pytest.raises(ConfigError, match="--cert-manager only: add it"):
+        parse_cert_manager(None, ca=Path("ca.crt"))

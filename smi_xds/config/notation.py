@@ -1,0 +1,85 @@
+"""How flags write what many of them take: addresses, names of objects, choices, folders."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+
+from smi_xds.problems import ConfigError
+
+# A namespace, a Service, a label of a host name: RFC 1123, section 2.1, in lower case.
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """Where a server listens or is found."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it; a name other than localhost could be anyone's."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_address(text: str, *, flag: str) -> Address:
+    """Read `HOST:PORT`, or `[HOST]:PORT` for IPv6; port 0 lets the system choose one."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        is_host = _is_ipv6(host)
+    else:
+        is_host = bool(host) and not re.search(r"[\s\[\]:/]", host)
+    if not (colon and is_host):
+        raise ConfigError(f"{flag} {text!r} is not HOST:PORT, such as 127.0.0.1:15010")
+    # int() would also take '+1', '1_0' and digits of other scripts.
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ConfigError(f"{flag} {text!r} has a port that is not a number from 0 to 65535")
+    return Address(host, int(port))
+
+
+def parse_service(text: str, *, flag: str, example: str) -> tuple[str, str]:
+    """Read `NAMESPACE/NAME` of a Service."""
+    namespace, slash, name = text.partition("/")
+    if not (slash and LABEL.fullmatch(namespace) and LABEL.fullmatch(name)):
+        raise ConfigError(f"{flag} {text!r} is not NAMESPACE/NAME of a Service, such as {example}")
+    return namespace, name
+
+
+def parse_choice(choices: type[_Choice], text: str, *, flag: str) -> _Choice:
+    """Read one of a fixed set of words."""
+    try:
+        return choices(text)
+    except ValueError:
+        raise ConfigError(f"{flag} {text!r} must be one of: {', '.join(choices)}") from None
+
+
+def home(environ: Mapping[str, str], *, instead: str) -> Path:
+    """The home folder; `instead` is the flag that does without."""
+    folder = Path(environ.get("HOME", ""))
+    if not folder.is_absolute():
+        raise ConfigError(f"HOME is not set to a folder: set it, or give {instead}")
+    return folder
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        # A zone (fe80::1%eth0) names an interface of one machine.
+        return ip_address(host).version == 6 and "%" not in host
+    except ValueError:
+        return False
