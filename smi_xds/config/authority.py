@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from smi_xds.config.notation import LABEL
+from smi_xds.config.notation import LABEL, SUBDOMAIN, parse_name
 from smi_xds.problems import ConfigError
 
 DEFAULT_LEAF_LIFETIME: Final = "24h"  # how long a stolen key is of use
@@ -16,13 +16,12 @@ _SHORTEST: Final = timedelta(seconds=5)
 # Longer than this, a phase of a rotation takes longer than operators stay in one place.
 _LONGEST: Final = timedelta(days=90)
 
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 # An external issuer has a group of its own, as in KIND.GROUP.
 _ISSUER = re.compile(
     rf"(?P<namespace>{LABEL.pattern})/(?P<kind>[A-Za-z][A-Za-z0-9]{{0,62}})"
-    r"(\.(?P<group>[a-z0-9.-]{1,253}))?/(?P<name>[a-z0-9][a-z0-9.-]{0,252})"
+    rf"(\.(?P<group>{SUBDOMAIN.pattern}))?/(?P<name>{SUBDOMAIN.pattern})"
 )
 
 
@@ -97,13 +96,10 @@ def parse_authority(
 
 
 def parse_secret(text: str) -> SecretName:
-    """Read NAMESPACE/NAME."""
-    namespace, slash, name = text.partition("/")
-    if not (slash and _NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
-        raise ConfigError(
-            f"--state-secret {text!r} is not NAMESPACE/NAME of a Secret, such as smi-xds/smi-xds-ca"
-        )
-    return SecretName(namespace, name)
+    """Read which Secret keeps the state."""
+    return SecretName(
+        *parse_name(text, kind="Secret", flag="--state-secret", example="smi-xds/smi-xds-ca")
+    )
 
 
 def parse_lifetime(text: str, *, flag: str) -> timedelta:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from smi_xds.problems import ConfigError
 
 # A namespace, a Service, a label of a host name: RFC 1123, section 2.1, in lower case.
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+# Other objects have the names of whole hosts.
+SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -53,11 +56,14 @@ def parse_address(text: str, *, flag: str) -> Address:
     return Address(host, int(port))
 
 
-def parse_service(text: str, *, flag: str, example: str) -> tuple[str, str]:
-    """Read `NAMESPACE/NAME` of a Service."""
+def parse_name(
+    text: str, *, kind: Literal["Lease", "Secret", "Service"], flag: str, example: str
+) -> tuple[str, str]:
+    """Read `NAMESPACE/NAME` of an object."""
+    names = LABEL if kind == "Service" else SUBDOMAIN
     namespace, slash, name = text.partition("/")
-    if not (slash and LABEL.fullmatch(namespace) and LABEL.fullmatch(name)):
-        raise ConfigError(f"{flag} {text!r} is not NAMESPACE/NAME of a Service, such as {example}")
+    if not (slash and LABEL.fullmatch(namespace) and names.fullmatch(name)):
+        raise ConfigError(f"{flag} {text!r} is not NAMESPACE/NAME of a {kind}, such as {example}")
     return namespace, name
 
 

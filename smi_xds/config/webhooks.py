@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from smi_xds.config.notation import Address, parse_address, parse_service
+from smi_xds.config.notation import Address, parse_address, parse_name
 
 DEFAULT_WEBHOOK_SERVICE = "smi-xds/smi-xds-webhooks"  # as in deploy/kubernetes
 
@@ -23,8 +23,8 @@ def parse_webhooks(
     """Read where webhooks are served, and by which Service; None where they are not wanted."""
     if address is None:
         return None
-    namespace, name = parse_service(
-        service, flag="--webhook-service", example=DEFAULT_WEBHOOK_SERVICE
+    namespace, name = parse_name(
+        service, kind="Service", flag="--webhook-service", example=DEFAULT_WEBHOOK_SERVICE
     )
     return WebhookConfig(
         address=parse_address(address, flag="--webhook-address"), namespace=namespace, service=name

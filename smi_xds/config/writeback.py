@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from smi_xds.config.kubernetes import KubernetesConfig
-from smi_xds.config.notation import parse_service
+from smi_xds.config.notation import parse_name
 from smi_xds.problems import ConfigError
 
 DEFAULT_LEASE = "smi-xds/smi-xds-leader"  # as in deploy/kubernetes
@@ -23,7 +23,9 @@ def parse_lease(lease: str | None, kubernetes: KubernetesConfig | None) -> Lease
         if lease is not None:
             raise ConfigError("--lease is kept in an API server: add --kubernetes")
         return None
-    namespace, name = parse_service(lease or DEFAULT_LEASE, flag="--lease", example=DEFAULT_LEASE)
+    namespace, name = parse_name(
+        lease or DEFAULT_LEASE, kind="Lease", flag="--lease", example=DEFAULT_LEASE
+    )
     return LeaseConfig(namespace=namespace, name=name)
 
 

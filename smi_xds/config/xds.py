@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from smi_xds.config.notation import LABEL, Address, parse_address, parse_service
+from smi_xds.config.notation import LABEL, Address, parse_address, parse_name
 from smi_xds.problems import ConfigError
 
 DEFAULT_XDS_ADDRESS = "127.0.0.1:15010"  # Istio's port for xDS in plaintext, which operators know
@@ -51,7 +51,9 @@ def parse_xds_tls(
     names: Iterable[str] = (),
 ) -> XdsTlsConfig | None:
     """Read the addresses for callers with tokens and with certificates; None without either."""
-    namespace, name = parse_service(service, flag="--xds-service", example=DEFAULT_XDS_SERVICE)
+    namespace, name = parse_name(
+        service, kind="Service", flag="--xds-service", example=DEFAULT_XDS_SERVICE
+    )
     more = tuple(names)
     for one in more:
         if not (_is_ip(one) or _DNS_NAME.fullmatch(one)):

@@ -63,7 +63,9 @@ def test_files_that_lack_another_are_refused(
         parse_authority(ca_cert=cert, ca_key=key, ca_root=root)
 
 
-@pytest.mark.parametrize("text", ["", "smi-xds", "/smi-xds-ca", "smi-xds/", "A/b", "a/b/c"])
+@pytest.mark.parametrize(
+    "text", ["", "smi-xds", "/smi-xds-ca", "smi-xds/", "A/b", "a/b/c", "a.b/c", "a/b."]
+)
 def test_a_secret_is_a_namespace_and_a_name(text: str) -> None:
     """Anything else is refused, with an example."""
     with pytest.raises(ConfigError, match="is not NAMESPACE/NAME of a Secret, such as"):
@@ -110,7 +112,9 @@ def test_an_issuer_of_cert_manager(
     assert parse_cert_manager(None) is None
 
 
-@pytest.mark.parametrize("text", ["", "mesh", "a/b", "a//b", "A/Issuer/b", "a/Issuer/b/c", "a/1/b"])
+@pytest.mark.parametrize(
+    "text", ["", "mesh", "a/b", "a//b", "A/Issuer/b", "a/Issuer/b/c", "a/1/b", "a/Issuer/b-"]
+)
 def test_an_issuer_that_cannot_be_one(text: str) -> None:
     """The line has an example."""
     with pytest.raises(ConfigError, match=r"NAMESPACE/KIND/NAME .* such as smi-xds/Issuer/mesh"):

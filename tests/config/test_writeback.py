@@ -31,6 +31,7 @@ def test_the_lease_is_that_of_the_manifests() -> None:
     """Unless another one is named."""
     assert parse_lease(None, POD) == LeaseConfig(namespace="smi-xds", name="smi-xds-leader")
     assert parse_lease("shop/mine", LAPTOP) == LeaseConfig(namespace="shop", name="mine")
+    assert parse_lease("shop/my.lease", LAPTOP) == LeaseConfig(namespace="shop", name="my.lease")
     assert parse_lease(None, None) is None
 
 
@@ -40,7 +41,7 @@ def test_what_needs_an_api_server_says_so() -> None:
         parse_lease("shop/mine", None)
     with pytest.raises(ConfigError, match="--write-back writes to an API server"):
         parse_write_back(None, wanted=True)
-    with pytest.raises(ConfigError, match="--lease 'mine' is not NAMESPACE/NAME"):
+    with pytest.raises(ConfigError, match="--lease 'mine' is not NAMESPACE/NAME of a Lease, such"):
         parse_lease("mine", POD)
 
 
