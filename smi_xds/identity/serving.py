@@ -5,14 +5,15 @@ the authority's root trusts each of them, whichever replica signed it.
 """
 
 import asyncio
+import os
 import ssl
+import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
@@ -165,9 +166,32 @@ class ServerTls:
     def _issue(self, now: datetime) -> ServingCertificate:
         authority = self._authority.now
         issued = issue_serving(authority, self._names, now=now, lifetime=self._lifetime)
-        # OpenSSL reads files only; this one is its owner's, and is gone at once.
-        with tempfile.NamedTemporaryFile(prefix="smi-xds-") as file:
-            Path(file.name).write_bytes(issued.certificate_chain + issued.private_key.value)
-            self.context.load_cert_chain(file.name)
+        try:
+            with _as_file(issued.certificate_chain + issued.private_key.value) as path:
+                self.context.load_cert_chain(path)
+        except OSError as error:  # of descriptors there may be none left, for a while
+            raise IdentityError(
+                f"the certificate for {self._names[0]} cannot be handed to OpenSSL: "
+                f"{error.strerror}: see how many files this process may have open, and that it "
+                "has /proc"
+            ) from error
         self._signer = authority.certificate
         return issued
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A path for OpenSSL, which reads files only.
+
+    In memory: what has a key is on no disk then, and pods have none that can be written.
+    """
+    if sys.platform == "linux":
+        with os.fdopen(os.memfd_create("smi-xds"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:  # its owner's, and gone at once
+        with tempfile.NamedTemporaryFile(prefix="smi-xds-") as file:
+            file.write(content)
+            file.flush()
+            yield file.name

@@ -1,7 +1,9 @@
 """The certificate of a TLS server: what it says, when it is renewed, and who notices."""
 
 import asyncio
+import errno
 import ssl
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -146,13 +148,35 @@ def test_old_protocols_are_refused() -> None:
     assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_no_key_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file that OpenSSL reads is gone when the context has it."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+@pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
+def test_no_key_is_ever_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL gets it without one that can be written, of which the Deployment's pods have none."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "is-not-there"))
 
-    ServerTls(mk_authority(), NAMES, clock=Clock(NOW))
+    tls = ServerTls(mk_authority(), NAMES, clock=Clock(NOW))
 
-    assert list(tmp_path.iterdir()) == []
+    assert not tls.step()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
+def test_a_process_without_descriptors_keeps_its_certificate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That it cannot be renewed just now is an error in one line, and ends nothing."""
+    clock = Clock(NOW)
+    tls = ServerTls(mk_authority(), NAMES, clock=clock)
+    first = tls.certificate
+    clock.now = first.renew_at
+
+    def none_left(name: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.memfd_create", none_left)
+        with pytest.raises(IdentityError, match="OpenSSL: Too many open files: see how many"):
+            tls.step()
+    assert tls.certificate is first
+    assert tls.step()
 
 
 async def test_another_authority_signs_at_once() -> None:

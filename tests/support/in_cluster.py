@@ -2,7 +2,8 @@
 
 There is no node that runs containers. So what a kubelet would do is done here: the arguments are
 the Deployment's, the account's token and root are where `--in-cluster` looks for them (in a mount
-namespace of its own), the host name is the pod's. Only the addresses differ: 0.0.0.0 is the pod's.
+namespace of its own, in which nothing can be written), the host name is the pod's. Only the
+addresses differ: 0.0.0.0 is the pod's.
 """
 
 import json
@@ -28,6 +29,13 @@ hostname "$1"
 mount -t tmpfs tmpfs /run
 mkdir -p /run/secrets/kubernetes.io
 cp -r "$2" /run/secrets/kubernetes.io/serviceaccount
+for mounted in $(awk '{print $5}' /proc/self/mountinfo); do
+  case $mounted in
+    /proc*|/sys*|/dev*) ;;
+    *) mount -o remount,bind,ro "$mounted" 2>/dev/null || true ;;
+  esac
+done
+if touch /tmp/it-can-be-written 2>/dev/null; then exit 1; fi
 shift 2
 exec "$@"
 """
