@@ -7,6 +7,7 @@ prints the way an operator would write it.
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NewType, Self
 
 # SPIFFE-ID specification, sections 2.1 and 2.2: lower case trust domain, unescaped path segments.
@@ -39,6 +40,14 @@ class AccessMode(StrEnum):
 def is_trust_domain(text: str) -> bool:
     """Whether it may name a trust domain (SPIFFE-ID, section 2.1)."""
     return _TRUST_DOMAIN.fullmatch(text) is not None
+
+
+def as_ip(text: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that it is; None for one with a zone, which only one machine understands."""
+    try:
+        return None if "%" in text else ip_address(text)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, order=True)

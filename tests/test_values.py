@@ -13,6 +13,7 @@ from smi_xds.values import (
     ServiceAccountRef,
     ServiceRef,
     SpiffeId,
+    as_ip,
     is_trust_domain,
 )
 
@@ -20,6 +21,18 @@ BUYER = ServiceAccountRef("bookstore", "bookbuyer")
 
 _segments = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}", fullmatch=True)
 _domains = st.from_regex(r"[a-z0-9._-]{1,40}", fullmatch=True)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.7", "::1", "2001:db8::7"])
+def test_an_ip_address_is_read(text: str) -> None:
+    """Of either family."""
+    assert str(as_ip(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "192.0.2", "[::1]", "fe80::1%eth0"])
+def test_what_is_no_ip_address_is_none(text: str) -> None:
+    """Nor is one with a zone: it names an interface of one machine."""
+    assert as_ip(text) is None
 
 
 def test_an_object_is_printed_with_its_namespace() -> None:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from smi_xds.problems import ConfigError
+from smi_xds.values import as_ip
 
 # A namespace, a Service, a label of a host name: RFC 1123, section 2.1, in lower case.
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -32,12 +33,8 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it; a name other than localhost could be anyone's."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        ip = as_ip(self.host)
+        return self.host == "localhost" or (ip is not None and ip.is_loopback)
 
 
 def parse_address(text: str, *, flag: str) -> Address:
@@ -45,7 +42,7 @@ def parse_address(text: str, *, flag: str) -> Address:
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        is_host = _is_ipv6(host)
+        is_host = isinstance(as_ip(host), IPv6Address)
     else:
         is_host = bool(host) and not re.search(r"[\s\[\]:/]", host)
     if not (colon and is_host):
@@ -81,11 +78,3 @@ def home(environ: Mapping[str, str], *, instead: str) -> Path:
     if not folder.is_absolute():
         raise ConfigError(f"HOME is not set to a folder: set it, or give {instead}")
     return folder
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        # A zone (fe80::1%eth0) names an interface of one machine.
-        return ip_address(host).version == 6 and "%" not in host
-    except ValueError:
-        return False

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from smi_xds.config.notation import LABEL, Address, parse_address, parse_name
 from smi_xds.problems import ConfigError
+from smi_xds.values import as_ip
 
 DEFAULT_XDS_ADDRESS = "127.0.0.1:15010"  # Istio's port for xDS in plaintext, which operators know
 DEFAULT_XDS_SERVICE = "smi-xds/smi-xds"  # as in deploy/kubernetes
@@ -56,7 +56,7 @@ def parse_xds_tls(
     )
     more = tuple(names)
     for one in more:
-        if not (_is_ip(one) or _DNS_NAME.fullmatch(one)):
+        if as_ip(one) is None and not _DNS_NAME.fullmatch(one):
             raise ConfigError(f"--xds-name {one!r} is neither a DNS name nor an IP address")
     if tokens is None and certificates is None:
         return None
@@ -70,11 +70,3 @@ def parse_xds_tls(
         ),
         names=tuple(dict.fromkeys((*own, "127.0.0.1", "::1", *more))),
     )
-
-
-def _is_ip(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return "%" not in name

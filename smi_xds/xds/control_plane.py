@@ -7,7 +7,6 @@ a secret names them that it has from a file itself: those are `secret_files`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import Final, TypeAlias
 
@@ -59,6 +58,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
+from smi_xds.values import as_ip
 from smi_xds.xds.common import socket
 from smi_xds.xds.encode import pack
 
@@ -144,7 +144,7 @@ def xds_cluster(plane: ControlPlane) -> Cluster:
     cluster = Cluster(
         name=XDS_CLUSTER,
         type=(
-            ClusterDiscoveryType.STATIC if _is_ip(plane.host) else ClusterDiscoveryType.STRICT_DNS
+            ClusterDiscoveryType.STATIC if as_ip(plane.host) else ClusterDiscoveryType.STRICT_DNS
         ),
         # The first that answers: a name may have an address of a family that leads nowhere.
         dns_lookup_family=ClusterDnsLookupFamily.ALL,
@@ -180,7 +180,7 @@ def _injecting(tls: Tls, token: Token) -> list[HttpFilter]:
 
 def _tls(tls: Tls) -> UpstreamTlsContext:
     """Checks that it is our control plane, before any token is shown."""
-    ip = _is_ip(tls.name)
+    ip = as_ip(tls.name) is not None
     name = SubjectAltNameMatcher(
         san_type=(
             SubjectAltNameMatcherSanType.IP_ADDRESS if ip else SubjectAltNameMatcherSanType.DNS
@@ -214,11 +214,3 @@ def _from_file(tls: Tls, file: str, *, watching: str) -> SdsSecretConfig:
     )
     config = ConfigSource(path_config_source=source, resource_api_version=ApiVersion.V3)
     return SdsSecretConfig(name=file, sds_config=config)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
