@@ -1,11 +1,11 @@
 """The streams that are open: ended one after another when we stop, or alone when they stall."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from smi_xds.ads.limits import Limits
+from smi_xds.ads.looking import looking
 from smi_xds.ads.session import Close, Refusal
 
 DRAINED: Final = Close(Refusal.UNAVAILABLE, "this server stops: connect to another")
@@ -27,14 +27,13 @@ class Ending(Protocol):
 class Calls:
     """All open streams of a server."""
 
-    __slots__ = ("_limits", "_none_left", "_open", "_timer", "is_draining")
+    __slots__ = ("_limits", "_none_left", "_open", "is_draining")
 
     def __init__(self, limits: Limits) -> None:
         self.is_draining = False
         self._limits = limits
         self._open: dict[Ending, None] = {}
         self._none_left = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
 
     def opened(self, stream: Ending) -> None:
         """It begins."""
@@ -46,24 +45,17 @@ class Calls:
         if not self._open:
             self._none_left.set()
 
-    @contextmanager
-    def ending_stalled(self) -> Iterator[None]:
+    def ending_stalled(self) -> AbstractContextManager[None]:
         """While the block runs, end the streams of clients that do not read."""
-        self._look()
-        try:
-            yield
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
+        return looking(self._end_stalled, every=self._limits.write_timeout / 4)
 
-    def _look(self) -> None:
-        loop, timeout = asyncio.get_running_loop(), self._limits.write_timeout
-        before = loop.time() - timeout
+    def _end_stalled(self) -> None:
+        timeout = self._limits.write_timeout
+        before = asyncio.get_running_loop().time() - timeout
         for stream in tuple(self._open):
             if 0 < stream.writing_since <= before:
                 text = f"a response waited {timeout:g} s and was not read"
                 stream.end(Close(Refusal.RESOURCE_EXHAUSTED, text))
-        self._timer = loop.call_later(timeout / 4, self._look)
 
     @property
     def longest_drain(self) -> float:

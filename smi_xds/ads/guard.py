@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol, TypeAlias
 
 import grpc
@@ -26,6 +26,7 @@ from smi_xds.ads.auth import (
     unauthenticated,
 )
 from smi_xds.ads.limits import Limits
+from smi_xds.ads.looking import looking
 from smi_xds.ads.pace import Pace
 from smi_xds.ads.session import Close, Refusal
 from smi_xds.metrics import Counter
@@ -106,7 +107,6 @@ class Guard:
         self._paces: dict[str, Pace] = {}
         """By caller. They outlive its streams: a new one is no new allowance."""
         self._edition: object = None
-        self._timer: asyncio.TimerHandle | None = None
 
     async def ask(self, context: Context) -> Proof | Close:
         """Who calls, or what to tell it."""
@@ -160,17 +160,11 @@ class Guard:
     def round_published(self, number: int) -> None:
         """Nothing is left to do."""
 
-    @contextmanager
-    def ending_expired(self) -> Iterator[None]:
+    def ending_expired(self) -> AbstractContextManager[None]:
         """While the block runs, end streams whose proof has ended, and forget who is gone."""
-        self._look()
-        try:
-            yield
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
+        return looking(self._end_expired, every=_LOOK_AGAIN)
 
-    def _look(self) -> None:
+    def _end_expired(self) -> None:
         now = self._clock()
         for visit in tuple(self._visits):
             if visit.proof.expires <= now:
@@ -180,7 +174,6 @@ class Guard:
         for subject in [it for it, pace in self._paces.items() if pace.is_full(loop.time())]:
             if subject not in self._streams:
                 del self._paces[subject]
-        self._timer = loop.call_later(_LOOK_AGAIN, self._look)
 
 
 def credentials(context: Context) -> Credentials:
