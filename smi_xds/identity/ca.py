@@ -124,9 +124,14 @@ class Authority:
         return (self.trust_domain, *self.aliases)
 
     @property
+    def signers(self) -> tuple[x509.Certificate, ...]:
+        """By which what is signed leads to the root: another one of them, and it is replaced."""
+        return self.intermediates or (self.certificate,)
+
+    @property
     def not_after(self) -> datetime:
-        """When the signing certificate, and with it all that it signed, ends."""
-        return self.certificate.not_valid_after_utc
+        """When the first of them, and with it all that was signed, ends."""
+        return min(it.not_valid_after_utc for it in self.signers)
 
     def chain(self, leaf: x509.Certificate) -> bytes:
         """What the holder of a leaf presents, PEM: the leaf first, without the root."""

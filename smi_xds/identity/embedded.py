@@ -53,7 +53,7 @@ class EmbeddedIssuer:
         self._current = CurrentAuthority.of(authority)
         self._current.follow(self._adopt)
         # By which the leaves are signed, but for those outdated.
-        self._signer = self._current.now.certificate
+        self._signers = self._current.now.signers
         self._clock = clock
         self._lifetime = lifetime
         self._asked: Collection[SpiffeId] = ()
@@ -176,9 +176,9 @@ class EmbeddedIssuer:
             self._sign(identity)
 
     def _adopt(self, authority: Authority) -> None:
-        """Sign by this one from now on; where it has another certificate, leaves are replaced."""
-        if authority.certificate != self._signer:
-            self._signer = authority.certificate
+        """Sign by this one from now on; leaves carry its certificates, or are replaced."""
+        if authority.signers != self._signers:
+            self._signers = authority.signers
             self._outdated |= self._leaves.keys()
         # What the former one refused, this one may sign.
         self._missing.update(dict.fromkeys(it for it in self._refused if it not in self._leaves))

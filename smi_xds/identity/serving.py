@@ -136,7 +136,7 @@ class ServerTls:
     def step(self) -> bool:
         """Renew it if it is time, or another authority signs now; whether it was."""
         now = self._clock()
-        is_signers = self._signer == self._authority.now.certificate
+        is_signers = self._signers == self._authority.now.signers
         # Before its time: the clock went back.
         if is_signers and self.certificate.not_before <= now < self.certificate.renew_at:
             return False
@@ -175,7 +175,7 @@ class ServerTls:
                 f"{error.strerror}: see how many files this process may have open, and that it "
                 "has /proc"
             ) from error
-        self._signer = authority.certificate
+        self._signers = authority.signers
         return issued
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.embedded import AT_ONCE, EmbeddedIssuer
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.values import ServiceAccountRef, SpiffeId
+from tests.support.authorities import mk_renewed_chain
 from tests.support.identity import NOW, mk_authority
 from tests.support.wait import eventually_async
 
@@ -197,6 +199,25 @@ async def test_another_signer_replaces_all_leaves(clock: FakeClock) -> None:
 
     after = issuer.ask({BUYER, THIEF}).leaves
     assert all(after[identity] is not before[identity] for identity in before)
+
+
+async def test_a_chain_that_was_renewed_replaces_all_leaves(clock: FakeClock) -> None:
+    """They carry it: with the former one they would be believed by nobody once that has ended."""
+    before, after = mk_renewed_chain()
+    current = CurrentAuthority(before)
+    issuer = EmbeddedIssuer(current, clock=clock, lifetime=30 * 24 * HOUR)
+    old = leaf_of(issuer, BUYER)
+
+    async with running(issuer):
+        current.replace(after)
+        assert not issuer.is_settled
+        await eventually_async(lambda: issuer.is_settled)
+
+    new = leaf_of(issuer, BUYER)
+    _, *above = x509.load_pem_x509_certificates(new.certificate_chain)
+    assert tuple(above) == after.intermediates
+    assert old.not_after == before.intermediates[1].not_valid_after_utc, "no leaf outlives its path"
+    assert new.not_after == NOW + 30 * 24 * HOUR
 
 
 def test_another_authority_may_sign_what_the_former_refused(clock: FakeClock) -> None:

@@ -17,7 +17,7 @@ from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.serving import ServerTls, issue_serving, service_names
 from smi_xds.problems import IdentityError
 from tests.identity.test_ca import openssl
-from tests.support.authorities import mk_ca
+from tests.support.authorities import mk_ca, mk_renewed_chain
 from tests.support.identity import NOW, mk_authority
 from tests.support.wait import eventually_async
 
@@ -219,3 +219,16 @@ def test_a_server_of_an_intermediate_presents_the_chain() -> None:
     above.verify_directly_issued_by(root)
     with pytest.raises(IdentityError, match="the intermediate certificate expired"):
         issue_serving(authority, NAMES, now=NOW + timedelta(days=400))
+
+
+def test_a_chain_that_was_renewed_is_presented_at_once() -> None:
+    """A server shows what leads to the root now, though the same authority signs."""
+    before, after = mk_renewed_chain()
+    current = CurrentAuthority(before)
+    tls = ServerTls(current, NAMES, clock=Clock(NOW))
+    current.replace(after)
+
+    assert tls.step()
+
+    _, *above = x509.load_pem_x509_certificates(tls.certificate.certificate_chain)
+    assert tuple(above) == after.intermediates

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from smi_xds.config import BroughtConfig
+from smi_xds.identity.ca import Authority
 from tests.support.identity import NOW
 
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
@@ -106,3 +107,22 @@ def brought_files(folder: Path) -> BroughtFiles:
     )
     files.renew()
     return files
+
+
+def mk_renewed_chain() -> tuple[Authority, Authority]:
+    """An authority two below its root, and the same when the one above has a new certificate."""
+    root_key, upper_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    root = mk_ca("root", root_key)
+    uppers = [mk_ca("upper", upper_key, issuer=(root, root_key), days=days) for days in (1, 300)]
+    certificate = mk_ca("lower", key, issuer=(uppers[0], upper_key), days=200)
+    before, after = (
+        Authority(
+            trust_domain="cluster.local",
+            certificate=certificate,
+            key=key,
+            intermediates=(certificate, upper),
+            roots=(root,),
+        )
+        for upper in uppers
+    )
+    return before, after
