@@ -24,7 +24,11 @@ def configure_logging(config: LogConfig) -> None:
         shared.append(structlog.processors.format_exc_info)
         shown = structlog.processors.JSONRenderer()
     else:
-        shown = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Tracebacks as Python has them: rich, if it is there, would show every local variable, and
+        # keys and tokens with them.
+        shown = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
