@@ -40,6 +40,7 @@ from smi_xds.values import ProxyId, ServiceAccountRef, SpiffeId
 from smi_xds.xds.resources import CLUSTER, SECRET
 from tests.ads.client import Stream, names, stream
 from tests.ads.play import resources
+from tests.support.certificates import key_usage
 from tests.support.identity import mk_authority
 from tests.support.wait import eventually_async
 
@@ -116,7 +117,7 @@ def mk_leaf(
     serial = x509.random_serial_number()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{serial:x}"[:20])])
     now = wall_clock()
-    usage = x509.KeyUsage(*(False,) * 5, ca, *(False,) * 3) if ca else LEAF_USAGE
+    usage = key_usage(key_cert_sign=True) if ca else LEAF_USAGE
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

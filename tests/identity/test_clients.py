@@ -15,6 +15,7 @@ from smi_xds.identity.ca import LEAF_USAGE
 from smi_xds.identity.clients import ClientCertificates, prove
 from smi_xds.identity.serving import issue_serving
 from smi_xds.values import ServiceAccountRef, SpiffeId
+from tests.support.certificates import key_usage
 from tests.support.identity import NOW, mk_authority
 
 AUTHORITY = mk_authority()
@@ -71,17 +72,7 @@ def test_a_certificate_of_another_issuer_may_say_less() -> None:
     )
 
 
-FIELDS = (
-    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
-    *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
-)
-
-
-def usage(**said: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(**{field: said.get(field, False) for field in FIELDS})
-
-
-SIGNS = usage(digital_signature=True)
+SIGNS = key_usage(digital_signature=True)
 
 
 @pytest.mark.parametrize(
@@ -90,15 +81,20 @@ SIGNS = usage(digital_signature=True)
         (b"", "cannot be read"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be read"),
         (mk_certificate(str(WEB), extensions=()), "has no key usage"),
-        (mk_certificate(str(WEB), extensions=(usage(key_agreement=True),)), "not for signatures"),
+        (
+            mk_certificate(str(WEB), extensions=(key_usage(key_agreement=True),)),
+            "not for signatures",
+        ),
         (
             mk_certificate(
-                str(WEB), extensions=(usage(digital_signature=True, key_cert_sign=True),)
+                str(WEB), extensions=(key_usage(digital_signature=True, key_cert_sign=True),)
             ),
             "signs others",
         ),
         (
-            mk_certificate(str(WEB), extensions=(usage(digital_signature=True, crl_sign=True),)),
+            mk_certificate(
+                str(WEB), extensions=(key_usage(digital_signature=True, crl_sign=True),)
+            ),
             "signs others",
         ),
         (

@@ -12,21 +12,12 @@ from cryptography.x509.oid import NameOID
 
 from smi_xds.config import BroughtConfig
 from smi_xds.identity.ca import Authority
+from tests.support.certificates import key_usage
 from tests.support.identity import NOW
 
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
 
-_USAGE = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
+_USAGE = key_usage(key_cert_sign=True, crl_sign=True)
 
 
 def mk_ca(

@@ -15,6 +15,11 @@ from smi_xds.identity.ca import create_key, encode_key
 CLIENT_AND_SERVER = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
 DAY = timedelta(days=1)
 
+KEY_USAGES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+    *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
@@ -105,7 +110,8 @@ def mk_certificate(
 ) -> x509.Certificate:
     """Any certificate; without a signer it signs itself."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
-    ends = now + life
+    ends, signs = now + life, is_ca or signs_others
+    usage = key_usage(digital_signature=not signs, key_cert_sign=signs, crl_sign=signs)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -115,7 +121,7 @@ def mk_certificate(
         .not_valid_before(min(now, ends) - timedelta(hours=1))
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-        .add_extension(_usage(signs_others=is_ca or signs_others), critical=True)
+        .add_extension(usage, critical=True)
     )
     if purposes:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
@@ -126,15 +132,6 @@ def mk_certificate(
     return builder.sign(key, hashes.SHA256())
 
 
-def _usage(*, signs_others: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_others,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_others,
-        crl_sign=signs_others,
-        encipher_only=False,
-        decipher_only=False,
-    )
+def key_usage(**said: bool) -> x509.KeyUsage:
+    """What a key may do; what is not said it may not."""
+    return x509.KeyUsage(**dict.fromkeys(KEY_USAGES, False) | said)
