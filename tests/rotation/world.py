@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,17 +23,17 @@ from smi_xds.cli.offline import read_mesh
 from smi_xds.config import Address, MeshConfig, parse_address
 from smi_xds.debug.client import list_proxies
 from smi_xds.demo import http1
-from smi_xds.demo.envoy import Sidecar, envoy_binary, running_sidecar
+from smi_xds.demo.envoy import Sidecar
 from smi_xds.identity.document import Phase, State
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.state import FolderStore, read_state
 from smi_xds.mesh.model import Mesh, PortRef
 from smi_xds.problems import AskError
 from smi_xds.values import ProxyId, ServiceAccountRef, ServiceRef, SpiffeId
-from smi_xds.xds.bootstrap import admin_address, sidecar
+from smi_xds.xds.bootstrap import sidecar
 from smi_xds.xds.dump import to_json
 from smi_xds.xds.names import ALPN
-from tests.support.command import COMMAND
+from tests.support.command import COMMAND, application, started_sidecar
 from tests.support.wait import eventually_async
 
 _PODS = """
@@ -340,7 +340,7 @@ async def running_world(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(world.kill_server)
         await world.start_server()
-        await stack.enter_async_context(_application(f"{block}.103"))
+        await stack.enter_async_context(_web(f"{block}.103"))
         for name in ("client", "web"):
             world.sidecars[name] = await stack.enter_async_context(_sidecar(world, name))
         await world.all_synced()
@@ -359,39 +359,24 @@ async def goes_on(world: World) -> None:
     )
 
 
-@asynccontextmanager
-async def _sidecar(world: World, name: str) -> AsyncIterator[Sidecar]:
+def _sidecar(world: World, name: str) -> AbstractAsyncContextManager[Sidecar]:
     assert world.address is not None
     workload = world.mesh.workloads[ProxyId("shop", name)]
     bootstrap = sidecar(workload, server_host=world.address.host, server_port=world.address.port)
-    path = world.home / f"{name}.json"
-    path.write_text(json.dumps(to_json(bootstrap)))
-    async with running_sidecar(
-        name=name,
-        binary=envoy_binary(),
-        bootstrap=path,
-        admin_host=admin_address(workload),
-        logs=world.home,
-    ) as (envoy, _):
-        await envoy.wait_until_ready()
-        yield envoy
+    return started_sidecar(name, world.home, json.dumps(to_json(bootstrap)))
 
 
 @asynccontextmanager
-async def _application(address: str) -> AsyncIterator[None]:
-    async def answer(_: http1.Message) -> bytes:
-        return http1.response(200, b"web", headers={})
-
+async def _web(address: str) -> AsyncIterator[None]:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(_GREETING)
         writer.close()
 
-    http = await http1.serve(address, 8080, answer)
     tcp = await asyncio.start_server(greet, address, 7000)
     try:
-        yield
+        async with application(address):
+            yield
     finally:
-        http.close()
         tcp.close()
 
 

@@ -156,15 +156,18 @@ async def shop(
             proxy = ("--files", home / "objects", "--proxy", f"shop/{name}")
             assert run_cli("bootstrap", *proxy, "--server", command.address, *flags) == 0
             printed = capsys.readouterr().out
-            made.sidecars[name] = await stack.enter_async_context(_sidecar(name, home, printed))
-        await stack.enter_async_context(_application(f"{block}.103"))
+            made.sidecars[name] = await stack.enter_async_context(
+                started_sidecar(name, home, printed)
+            )
+        await stack.enter_async_context(application(f"{block}.103"))
         await stack.enter_async_context(_load(f"{block}.2", made.answers))
         await made.goes_on()
         yield made
 
 
 @asynccontextmanager
-async def _sidecar(name: str, home: Path, bootstrap: str) -> AsyncIterator[Sidecar]:
+async def started_sidecar(name: str, home: Path, bootstrap: str) -> AsyncIterator[Sidecar]:
+    """An Envoy with this bootstrap, ready; its files are in `home`."""
     path = home / f"{name}.json"
     path.write_text(bootstrap)
     admin = json.loads(bootstrap)["admin"]["address"]["socket_address"]["address"]
@@ -180,7 +183,9 @@ async def _sidecar(name: str, home: Path, bootstrap: str) -> AsyncIterator[Sidec
 
 
 @asynccontextmanager
-async def _application(address: str) -> AsyncIterator[None]:
+async def application(address: str) -> AsyncIterator[None]:
+    """What `web` does: it answers on port 8080."""
+
     async def answer(_: http1.Message) -> bytes:
         return http1.response(200, b"web", headers={})
 
