@@ -49,6 +49,9 @@ from smi_xds.xds.resources import EMPTY, ResourceSet
 
 log = structlog.get_logger()
 
+# Of a type that nobody knows, as much as is said to its client and to the log.
+_TOLD: Final = 200
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 R = TypeVar("R", SotwRequest, DeltaRequest)
 S = TypeVar("S", SotwSession, DeltaSession)
@@ -234,7 +237,8 @@ class Stream(Generic[R, S]):
         """Hand one request to the session; False where the stream is to end."""
         if self._only is not None and request.type != self._only:
             if request.type:
-                text = f"this service knows {self._only} alone: ask for {request.type} on ADS"
+                asked = request.type[:_TOLD]
+                text = f"this service knows {self._only} alone: ask for {asked} on ADS"
                 self._close = Close(Refusal.INVALID_ARGUMENT, text)
                 return False
             request = request._replace(type=self._only)

@@ -50,6 +50,7 @@ _KEPT_BYTES: Final = 64 << 20
 # lists of the shortest names would take 40 MB, those of real clients less than one.
 _REMEMBERED: Final = 64
 _REMEMBERED_BYTES: Final = 32 << 10
+_LONGEST_AGENT: Final = 100
 
 
 class MalformedError(ValueError):
@@ -126,7 +127,8 @@ def _node(message: _Envelope) -> Node | None:
     if not message.HasField("node"):
         return None
     node = message.node
-    return Node(node.id, node.user_agent_name, frozenset(node.client_features))
+    # For people; it is kept as long as the stream.
+    return Node(node.id, node.user_agent_name[:_LONGEST_AGENT])
 
 
 # ---------------------------------------------------------------------- responses

@@ -130,10 +130,10 @@ async def test_a_malformed_message_ends_the_stream_alone(
 
 
 async def test_requests_may_be_large_but_not_without_limit(served: Served) -> None:
-    """D7: 10 MB of initial versions are read; 40 MB are refused."""
+    """D7: 5 MB of initial versions are read; 40 MB are refused."""
     served.cache.publish({NODE: resources("cluster a 1")})
     async with stream(served.target) as client:
-        known = {f"{n:064}": "v" * 32 for n in range(100_000)}
+        known = {f"{n:064}": "v" * 32 for n in range(50_000)}
         await client.ask(CLUSTER, initial_resource_versions=known)
         assert names(await client.hear()) == ["a"]
     async with stream(served.target) as client:

@@ -72,7 +72,7 @@ def test_a_stand_in_is_told_apart_from_the_real_thing() -> None:
 def test_a_result_lives_for_a_round_after_its_last_use() -> None:
     """Used once a round it is made once; unused for a round it is forgotten."""
     made: list[str] = []
-    table: Generations[str] = Generations()
+    table: Generations[str] = Generations(lambda _key, _value: 1)
 
     def make() -> str:
         made.append("one more")
@@ -99,12 +99,13 @@ def test_e6_a_stream_that_is_ahead_makes_the_response_for_those_behind() -> None
             type=CLUSTER, serial=serial, version="", resources=(), told=picture, replaced={}
         )
 
-    first = memo.response(("key",), after=0, make=make)
-    newer = memo.response(("key",), after=first.serial, make=make)
+    key = ("delta", picture, picture, frozenset[str](), "")
+    first = memo.response(key, after=0, make=make)
+    newer = memo.response(key, after=first.serial, make=make)
 
     assert newer.serial > first.serial > 0
-    assert memo.response(("key",), after=first.serial, make=make) is newer
-    assert memo.response(("key",), after=0, make=make) is newer
+    assert memo.response(key, after=first.serial, make=make) is newer
+    assert memo.response(key, after=0, make=make) is newer
 
 
 def test_names_that_are_all_wanted_are_not_copied() -> None:

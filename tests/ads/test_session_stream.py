@@ -14,6 +14,9 @@ from smi_xds.ads.session import (
     identify,
     stream,
 )
+from smi_xds.ads.session import memo as memos
+from smi_xds.ads.session.messages import LONGEST_NODE
+from smi_xds.ads.session.stream import _cost
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, EMPTY, ENDPOINTS, LISTENER, ROUTES, TYPES
 from tests.ads.play import (
@@ -22,6 +25,7 @@ from tests.ads.play import (
     Play,
     ack,
     ask,
+    ask_again,
     hear,
     leave,
     play,
@@ -49,7 +53,7 @@ def test_e1_a_request_without_type_closes_the_stream(dialect: str) -> None:
     play(dialect, ask(TypeUrl("")), closed)
 
 
-@pytest.mark.parametrize("node", [None, Node("")])
+@pytest.mark.parametrize("node", [None, Node(""), Node("x" * (LONGEST_NODE + 1))])
 def test_e2_the_first_request_must_name_its_node(node: Node | None) -> None:
     """E2: without it nobody knows whose configuration is asked for."""
     verdict = identify(SotwRequest(type=CLUSTER, node=node))
@@ -61,7 +65,7 @@ def test_e2_the_first_request_must_name_its_node(node: Node | None) -> None:
 
 def test_e2_the_node_of_the_first_request_counts() -> None:
     """E2: it is who the stream belongs to."""
-    node = Node("default/a", "envoy 1.40", frozenset({"x"}))
+    node = Node("default/a", "envoy 1.40")
 
     assert identify(DeltaRequest(type=CLUSTER, node=node)) is node
 
@@ -125,7 +129,8 @@ def test_e9_there_is_an_end_to_unknown_types(dialect: str) -> None:
 @BOTH
 def test_e9_there_is_an_end_to_names(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """E9: those that are wanted are kept; of all types, and not those that were left."""
-    monkeypatch.setattr(stream, "MAX_HELD", 4 * (64 + 1))
+    types = _cost([ROUTES, ENDPOINTS])
+    monkeypatch.setattr(stream, "MAX_HELD", types + _cost("abcd"))
     fewer = leave(ROUTES, "a", "b") if dialect == DELTA else ask(ROUTES, "c")
     enough = [ask(ROUTES, "a", "b", "c"), fewer, ask(ENDPOINTS, "a", "b", "c")]
     assert play(dialect, *enough).event is None
@@ -137,10 +142,35 @@ def test_e9_there_is_an_end_to_names(dialect: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_e9_what_a_client_has_already_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """E9: it is kept until it is told that it is gone."""
-    monkeypatch.setattr(stream, "MAX_HELD", 2 * (64 + 1))
+    """E9: it is kept until it is told that it is gone, and so is its version."""
+    monkeypatch.setattr(stream, "MAX_HELD", _cost([CLUSTER]) + _cost("ab") + 2)
     assert play(DELTA, ask(CLUSTER, known={"a": "1", "b": "1"})).event is None
-    assert isinstance(play(DELTA, ask(CLUSTER, known=dict.fromkeys("abc", "1"))).event, Close)
+    for more in (dict.fromkeys("abc", "1"), {"a": "1", "b": "11"}):
+        assert isinstance(play(DELTA, ask(CLUSTER, known=more)).event, Close)
+
+
+@BOTH
+def test_e9_the_names_of_types_count(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E9: a type that nobody knows may have a name of megabytes, and is held all the same."""
+    monkeypatch.setattr(stream, "MAX_HELD", 2000)
+    long = TypeUrl("x/" + "y" * 2000)
+
+    assert play(dialect, ask(TypeUrl("x/y"))).event is None
+    event = play(dialect, ask(long)).event
+
+    assert isinstance(event, Close)
+    assert event.code == Refusal.RESOURCE_EXHAUSTED
+
+
+@BOTH
+def test_e9_what_is_said_of_a_type_is_short(dialect: str) -> None:
+    """E9: it goes to the client in a header, and to the log."""
+    many = [ask(TypeUrl(f"x/{n}")) for n in range(MAX_TYPES)]
+
+    event = play(dialect, *many, ask(TypeUrl("x" * 5000))).event
+
+    assert isinstance(event, Close)
+    assert len(event.text) < 300
 
 
 @BOTH
@@ -230,6 +260,35 @@ def test_a_memo_is_bounded_between_rounds() -> None:
         assert session.next(0.0) is not None
 
     assert len(memo._responses._new) + len(memo._responses._old) <= 2 * 4096
+
+
+@BOTH
+def test_a_memo_is_bounded_by_the_names_that_it_keeps(
+    dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that asks for one more name, again and again, leaves no set for each of them."""
+    monkeypatch.setattr(memos, "_NAMES", 1000)
+    memo, names = Memo(), [f"r{n}" for n in range(200)]
+    asked = [
+        step
+        for n, name in enumerate(names)
+        for step in (
+            ask(ROUTES, name) if dialect == DELTA else ask_again(ROUTES, *names[: n + 1]),
+            hear_something,
+            ack(ROUTES),
+        )
+    ]
+
+    here = play(dialect, publish(*(f"routes {name} 1" for name in names)), *asked, memo=memo)
+
+    assert len(here.heard[ROUTES].told.resources) == 200
+    # Without that limit: 200.
+    assert len(memo._interests) < 30
+    assert len(memo._pictures) < 30
+
+
+def hear_something(play: Play) -> None:
+    assert play.next() is not None
 
 
 @BOTH

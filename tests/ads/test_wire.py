@@ -77,15 +77,25 @@ def test_sotw_request() -> None:
     )
     message.node.id = "default/a"
     message.node.user_agent_name = "envoy"
-    message.node.client_features.append("f")
     raw = message.SerializeToString()
 
     read = wire.read_sotw(raw, with_node=True)
 
     assert (read.type, read.names, read.version, read.nonce) == (CLUSTER, ("a", "b"), "v", "n")
     assert read.error is None
-    assert read.node == Node("default/a", "envoy", frozenset({"f"}))
+    assert read.node == Node("default/a", "envoy")
     assert wire.read_sotw(raw).node is None
+
+
+def test_of_a_node_no_more_is_kept_than_is_shown() -> None:
+    """What it says of itself is held as long as its stream, and may be megabytes."""
+    message = pb.DiscoveryRequest()
+    message.node.id = "default/a"
+    message.node.user_agent_name = "x" * (1 << 20)
+
+    node = wire.read_sotw(message.SerializeToString(), with_node=True).node
+
+    assert node == Node("default/a", "x" * 100)
 
 
 def test_delta_request() -> None:

@@ -7,7 +7,7 @@ empty memo gives the same answers, only slower and with other nonces.
 
 from collections.abc import Callable, Collection, Hashable, Mapping
 from itertools import count
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from smi_xds.ads.session.messages import Response
@@ -28,16 +28,24 @@ V = TypeVar("V")
 # Between two rounds, streams come and go and ask for odd things; this many results are worth
 # keeping (a picture of 100 names takes 5 kB).
 _LIMIT: Final = 4096
+# And results of so many names together (some 50 MB): who asks for one more name, thousands
+# of times, leaves as many sets of thousands.
+_NAMES: Final = 1_000_000
 
 
 class Generations(Generic[V]):
-    """A table that forgets what was not used for a whole round."""
+    """A table that forgets what was not used for a whole round.
 
-    __slots__ = ("_new", "_old")
+    `weigh` says how many names a key and its result keep alive.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_new", "_old", "_weigh", "_weight")
+
+    def __init__(self, weigh: Callable[[Any, V], int]) -> None:
         self._new: dict[Hashable, V] = {}
         self._old: dict[Hashable, V] = {}
+        self._weigh = weigh
+        self._weight = 0
 
     def get(self, key: Hashable, make: Callable[[], V]) -> V:
         """The result for that key, made where it is missing."""
@@ -50,13 +58,14 @@ class Generations(Generic[V]):
 
     def put(self, key: Hashable, value: V) -> None:
         """Keep a result."""
-        if len(self._new) >= _LIMIT:
+        if len(self._new) >= _LIMIT or self._weight >= _NAMES:
             self.rotate()
         self._new[key] = value
+        self._weight += self._weigh(key, value)
 
     def rotate(self) -> None:
         """Begin a new round."""
-        self._old, self._new = self._new, {}
+        self._old, self._new, self._weight = self._new, {}, 0
 
 
 class Memo:
@@ -68,9 +77,9 @@ class Memo:
         self._serials = count(1)
         self._interests: WeakValueDictionary[Hashable, Interest] = WeakValueDictionary()
         self._pictures: WeakValueDictionary[Hashable, Picture] = WeakValueDictionary()
-        self._targets: Generations[tuple[Layers, Picture]] = Generations()
-        self._differences: Generations[Difference] = Generations()
-        self._responses: Generations[Response] = Generations()
+        self._targets: Generations[tuple[Layers, Picture]] = Generations(_target_weight)
+        self._differences: Generations[Difference] = Generations(_pictures_weight)
+        self._responses: Generations[Response] = Generations(_response_weight)
 
     def rotate(self) -> None:
         """Forget what the last round did not use."""
@@ -136,6 +145,21 @@ class Memo:
     def _one(self, picture: Picture) -> Picture:
         """The one picture of this content."""
         return self._pictures.setdefault((picture.type, picture.version), picture)
+
+
+def _target_weight(key: tuple[TypeUrl, Interest, int], value: tuple[Layers, Picture]) -> int:
+    layers, picture = value
+    is_layer = any(picture.resources is layer for layer in layers)
+    return len(key[1].names) + (0 if is_layer else len(picture.resources))
+
+
+def _pictures_weight(key: tuple[Picture, Picture], _: object) -> int:
+    return sum(len(picture.resources) for picture in key)
+
+
+def _response_weight(key: tuple[str, Picture, Picture, frozenset[str], str], _: object) -> int:
+    _, told, served, due, _ = key
+    return len(told.resources) + len(served.resources) + len(due)
 
 
 def covered(names: frozenset[str], interest: Interest) -> frozenset[str]:

@@ -17,6 +17,9 @@ from smi_xds.xds.resources import Need, Resource
 WILDCARD: Final = "*"
 """The resource name that stands for all of a type."""
 
+LONGEST_NODE: Final = 1024
+"""Characters of a node's id: those of pods have 317 at most, others are free to choose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -24,7 +27,6 @@ class Node:
 
     id: str
     user_agent: str = ""
-    features: frozenset[str] = frozenset()
 
 
 # Requests are tuples: an ACK is the most frequent event of all, and a frozen dataclass takes five
@@ -141,4 +143,6 @@ def identify(request: Request) -> Node | Close:
             Refusal.INVALID_ARGUMENT,
             "the first request of a stream must name its node: set node.id in the bootstrap",
         )
+    if len(request.node.id) > LONGEST_NODE:
+        return Close(Refusal.INVALID_ARGUMENT, f"a node.id has {LONGEST_NODE} characters at most")
     return request.node
