@@ -92,6 +92,7 @@ class FolderStore:
             with self._locked():
                 if self._load().version != over.version:
                     raise ConflictError
+                self._remove_unfinished()
                 for name in NAMES:
                     if name in files:
                         _replace(self._folder / name, files[name])
@@ -114,6 +115,12 @@ class FolderStore:
                 found[name] = content
         digest = hashlib.sha256(repr(sorted(found.items())).encode())
         return Stored(files=found, version=digest.hexdigest())
+
+    def _remove_unfinished(self) -> None:
+        """What was killed while it wrote has left keys, which a rotation is to make an end of."""
+        for name in NAMES:
+            for file in self._folder.glob(f"{_unfinished(name)}*"):
+                file.unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -276,11 +283,17 @@ def _read(file: Path, *, forbidden: int = 0) -> bytes | None:
         ) from error
 
 
+def _unfinished(name: str) -> str:
+    return f".{name}."
+
+
 def _replace(file: Path, content: bytes) -> None:
     """A complete file in the place of the former one, for its owner only."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # 0600
+    prefix = _unfinished(file.name)
+    descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=file.parent)  # 0600
     try:
         with os.fdopen(descriptor, "wb") as opened:
+            _give_to_owner(descriptor, file.parent)
             opened.write(content)
             opened.flush()
             os.fsync(descriptor)
@@ -288,6 +301,13 @@ def _replace(file: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Where root wrote (`sudo smi-xds ca rotate`), whoever serves could not read it any more."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -405,6 +405,35 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert list((tmp_path / "state").iterdir()) == []
 
 
+def test_what_root_writes_is_the_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `sudo smi-xds ca rotate` the server that serves by it can still read it."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _, user, group: given.append((user, group)))
+
+    load(folder)
+
+    owner = folder.stat()
+    assert owner.st_uid != 0
+    assert given == [(owner.st_uid, owner.st_gid)] * 2
+
+
+def test_a_crash_while_writing_leaves_no_key_for_long(made: Path) -> None:
+    """The file that was not finished is gone with the next one that is."""
+    unfinished = made / ".authority.json.x7w2"
+    unfinished.write_text("a key")
+    store = FolderStore(made)
+    stored = store.load()
+
+    store.save(stored.files, over=stored)
+
+    assert sorted(path.name for path in made.iterdir()) == ["authority.json", "ca.crt"]
+
+
 def test_the_key_on_disk_is_what_other_tools_read(made: Path) -> None:
     """PEM in PKCS8, as operators expect to back it up."""
     pem: bytes = json.loads((made / "authority.json").read_text())["signer"]["key"].encode()
