@@ -205,6 +205,6 @@ def _widening(
         field=printable(restriction.field),
         code=ProblemCode.HIDDEN_RESTRICTION,
         message=f"the update drops a restriction that {version} cannot show: "
-        f"{printable(str(restriction.value))}",
+        f"{printable(msgspec.json.encode(restriction.value).decode())}",
         cure=f"Keep the annotation {CONVERTED_ANNOTATION}, or change the object as {older}.",
     )

@@ -29,9 +29,9 @@ from smi_xds.web.review import (
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 
-# API servers let 4096 characters of all warnings through, and clients 256 of each.
+# Where all warnings have more than 4096 characters, API servers cut each after 256.
 _MOST_WARNINGS: Final = 10
-_LONGEST_WARNING: Final = 256
+_LONGEST_WARNING: Final = 400
 
 Foresee: TypeAlias = Callable[[SmiObject], tuple[Problem, ...]]
 """What the mesh would say of an object."""
@@ -135,6 +135,6 @@ def _allowed(problems: Iterable[Problem]) -> Mapping[str, Any]:
 
 
 def _told(problem: Problem) -> str:
-    """As `check` and the log tell it; the object is the one that was asked about."""
-    place = f"{problem.field}: " if problem.field else ""
-    return f"{place}{problem.message} [{problem.code}] {problem.cure}"
+    """As the log tells it. With the object: kubectl names none, and shows equal warnings once."""
+    place = f"{problem.ref} {problem.field}".rstrip()
+    return f"{place}: {problem.message} [{problem.code}] {problem.cure}"

@@ -90,7 +90,7 @@ def test_what_may_become_right_is_warned_of(installed: Installed) -> None:
 
     for flags in (("--dry-run=server",), ()):
         message = refusal(kube, "create", split, strict, *flags)
-        assert "Warning: spec.service: There is no Service default/nowhere" in message
+        assert "Warning: TrafficSplit default/of-nothing spec.service: There is no" in message
         assert "[MissingService]" in message
         is_stored = "of-nothing" in read(kube, "TrafficSplit", "v1alpha4")
         assert is_stored == (flags == ())
@@ -110,7 +110,8 @@ def test_a_restriction_is_not_dropped_unseen(installed: Installed) -> None:
 
     message = refusal(kube, "replace", careless)
 
-    assert f"{DENIED}spec.matches: the update drops a restriction that v1alpha2" in message
+    where = "TrafficSplit default/restricted spec.matches"
+    assert f"{DENIED}{where}: the update drops a restriction that v1alpha2" in message
     kube.kubectl("replace", "-f", "-", stdin=json.dumps(seen))
     kept = read(kube, "TrafficSplit", "v1alpha4")["restricted"]["spec"]
     assert (kept["matches"], kept["backends"][0]["weight"]) == ([match], 7)

@@ -77,7 +77,9 @@ def test_what_can_never_work_is_refused(new: object, message: str) -> None:
     answered = judge(new)
 
     assert (answered["allowed"], answered["status"]["code"]) == (False, 422)
-    assert message in answered["status"]["message"]
+    told = answered["status"]["message"]
+    assert message in told
+    assert "shop/it " in told or new == {"apiVersion": "v1"}
     assert answered["status"]["reason"] == "Invalid"
     assert judge(new, split(1))["allowed"] is False
 
@@ -104,7 +106,10 @@ def test_a_restriction_is_not_dropped_unseen() -> None:
 
     assert (answered["allowed"], answered["status"]["code"]) == (False, 403)
     message = answered["status"]["message"]
-    assert "the update drops a restriction that v1alpha2 cannot show" in message
+    assert message.startswith(
+        "TrafficSplit shop/it spec.matches: the update drops a restriction that v1alpha2 cannot "
+        'show: [{"kind":"HTTPRouteGroup",'
+    )
     assert "[HiddenRestriction] Keep the annotation" in message
     assert judge(seen, seen)["allowed"] is True
     # Who can see it may drop it.
@@ -166,8 +171,8 @@ def test_what_the_mesh_finds_is_a_warning() -> None:
 
     assert answered["allowed"] is True
     assert answered["warnings"] == [
-        "spec.backends[0]: is wrong [MissingBackend] Mend it.",
-        "spec.backends[1]: is wrong [MissingBackend] Mend it.",
+        "TrafficSplit shop/it spec.backends[0]: is wrong [MissingBackend] Mend it.",
+        "TrafficSplit shop/it spec.backends[1]: is wrong [MissingBackend] Mend it.",
     ]
 
 
@@ -221,7 +226,7 @@ def test_fields_are_named_as_the_writer_knows_them(
 
     answered = response(validate_review(admission(document), foresee=lambda _: (problem,)))
 
-    assert answered["warnings"] == [f"{told}: is wrong [MissingBackend] Mend it."]
+    assert answered["warnings"] == [f"{kind} shop/it {told}: is wrong [MissingBackend] Mend it."]
 
 
 def test_warnings_are_few_and_short() -> None:
