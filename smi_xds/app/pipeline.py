@@ -18,6 +18,7 @@ from smi_xds.app.pulse import Latest, Pulse
 from smi_xds.app.secrets import LeafSecrets
 from smi_xds.identity.issuer import Issuer
 from smi_xds.mesh.build import MeshBuilder
+from smi_xds.mesh.former import FormerPorts
 from smi_xds.mesh.model import Mesh, MeshSettings
 from smi_xds.objects.store import Event, Origin, Store
 from smi_xds.problems import Problem
@@ -80,6 +81,8 @@ class Pipeline:
         self._handed_out: Credentials | None = None
         self._asked: tuple[Collection[SpiffeId], int] = ((), 0)
         self._told: tuple[Problem, ...] = ()
+        self._former = FormerPorts()
+        self._closing: asyncio.TimerHandle | None = None
         self._forget()
 
     @property
@@ -118,6 +121,7 @@ class Pipeline:
                 # What a first round waits for must not wait for it.
                 self._tell(self._store.objects().problems)
             pulse.served()
+            self._wake(pulse)
             await asyncio.sleep(0)
 
     def step(self, began: float) -> None:
@@ -142,6 +146,15 @@ class Pipeline:
             log.info("synced", services=len(mesh.services), workloads=len(mesh.workloads))
             garbage.settle()
 
+    def _wake(self, pulse: Pulse) -> None:
+        """Have a round when the next port that nobody names any longer is to be closed."""
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        if (ends := self._former.ends) is not None:
+            loop = asyncio.get_running_loop()
+            self._closing = loop.call_later(ends - time.perf_counter(), pulse.ring)
+
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         """Log which problems came and went."""
         if problems is not self._told:
@@ -154,7 +167,7 @@ class Pipeline:
 
     def _build(self, began: float) -> Mesh | None:
         start = time.perf_counter()
-        mesh = self._build_mesh(self._store.objects())
+        mesh = self._see()
         credentials = self._credentials(mesh)
         if mesh.identities and not credentials.trust_bundle:
             # Whom to trust is the issuer's to say, and it has not yet: without roots everybody
@@ -164,6 +177,14 @@ class Pipeline:
         self._publish(snapshot, since=began)
         self.meters.rounds.add()
         self.meters.build.observe(time.perf_counter() - start)
+        return mesh
+
+    def _see(self) -> Mesh:
+        """The mesh as it is now, with ports that nobody names any longer for as long as needed."""
+        objects, former = self._store.objects(), self._former
+        mesh = self._build_mesh(objects, former=former.ports)
+        if former.take(self._build_mesh.serving, time.perf_counter()):
+            mesh = self._build_mesh(objects, former=former.ports)
         return mesh
 
     def _credentials(self, mesh: Mesh) -> Credentials:

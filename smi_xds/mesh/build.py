@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from smi_xds.mesh.annotations import PodSettings, pod_settings
 from smi_xds.mesh.external import nested_splits
+from smi_xds.mesh.former import Ports
 from smi_xds.mesh.grants import AccessPasses
 from smi_xds.mesh.interception import InterceptionPasses
 from smi_xds.mesh.matches import RouteMatches, read_matches
@@ -32,6 +33,7 @@ from smi_xds.mesh.udp import split_to, with_roots
 from smi_xds.mesh.workloads import (
     Backing,
     Served,
+    ServedPort,
     address_conflicts,
     bound_address,
     build_backing,
@@ -47,6 +49,8 @@ from smi_xds.values import ObjectRef, ProxyId, ServiceRef, SpiffeId
 ANYONE: Final = "anyone"
 """The one group of a table that is divided in two."""
 
+NO_PORTS: Final[Ports] = {}
+
 
 class MeshBuilder:
     """Builds the mesh, round after round; holds nothing but the tables of its passes."""
@@ -60,10 +64,12 @@ class MeshBuilder:
         self._pods: Given[ProxyId, PodGroup] = graph.given()
         self._http_routes: Given[ObjectRef, HTTPRouteGroup] = graph.given()
         self._splits: Given[ServiceRef, tuple[TrafficSplit, ...]] = graph.given()
+        self._former: Given[ProxyId, tuple[ServedPort, ...]] = graph.given()
         # The passes, each reading what stands before it.
         self._settings = graph.each(self._pods, self._read_settings)
         self._services = graph.each(self._service_groups, self._build_service)
         self._backing = graph.each(self._service_groups, self._build_backing)
+        self._serving = graph.each(self._pods, self._read_serving)
         self._served = graph.each(self._pods, self._build_workload)
         self._matches = graph.each(self._http_routes, self._read_matches)
         self._access = AccessPasses(
@@ -115,14 +121,20 @@ class MeshBuilder:
 
         return graph.whole(collect)
 
-    def __call__(self, objects: Objects) -> Mesh:
-        """The mesh of these objects."""
+    @property
+    def serving(self) -> Ports:
+        """What each pod served for Services in the mesh that was built last."""
+        return self._serving.mapping()
+
+    def __call__(self, objects: Objects, *, former: Ports = NO_PORTS) -> Mesh:
+        """The mesh of these objects, in which the ports of `former` are open as well."""
         self._namespaces.set(objects.namespaces)
         self._service_groups.set(objects.services)
         self._pods.set(objects.pods)
         self._access.take(objects)
         self._http_routes.set(objects.http_routes)
         self._splits.set(objects.splits)
+        self._former.set(former)
         self._graph.run()
         problems = self._problems()
         if objects.problems:
@@ -158,16 +170,22 @@ class MeshBuilder:
     def _build_backing(self, ref: ServiceRef) -> Backing:
         return build_backing(self._service_groups[ref])
 
-    def _build_workload(self, proxy: ProxyId) -> Served:
-        group = self._pods[proxy]
-        served = tuple(
+    def _read_serving(self, proxy: ProxyId) -> tuple[ServedPort, ...]:
+        return tuple(
             served
-            for service in group.services
+            for service in self._pods[proxy].services
             if (backing := self._backing.get(service)) is not None
             for served in backing.pods.get(proxy.name, ())
         )
-        settings = self._settings[proxy][0]
-        return build_workload(group.pod, settings, served, self._mesh_settings.trust_domain)
+
+    def _build_workload(self, proxy: ProxyId) -> Served:
+        return build_workload(
+            self._pods[proxy].pod,
+            self._settings[proxy][0],
+            self._serving[proxy],
+            former=self._former.get(proxy) or (),
+            trust_domain=self._mesh_settings.trust_domain,
+        )
 
     def _read_matches(self, ref: ObjectRef) -> RouteMatches:
         return read_matches(self._http_routes[ref])

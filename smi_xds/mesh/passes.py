@@ -180,12 +180,15 @@ class Given(Table[K, V]):
         if values is self._values:
             return
         old, self._values = self._values, values
-        for key in _changed(old, values):
+        for key in changed(old, values):
             self._change(key)
 
 
-def _changed(old: Mapping[K, V], new: Mapping[K, V]) -> Iterator[K]:
-    """The keys that came, went, or have another value."""
+def changed(old: Mapping[K, V], new: Mapping[K, V]) -> Iterator[K]:
+    """The keys that came, went, or have another value.
+
+    Of a changed copy (`Snapshot`) only what was written is looked at.
+    """
     if isinstance(new, Snapshot) and new.follows(old):
         keys: Iterable[K] = new.changed
     else:

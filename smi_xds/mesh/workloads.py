@@ -19,7 +19,7 @@ from smi_xds.values import AccessMode, Mode, ObjectRef, ProxyId, ServiceRef, Spi
 RESERVED_PORTS = frozenset({15000, 15001, 15006, 15008, 15021, 15090})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class ServedPort:
     """A port of a pod that a service sends to."""
 
@@ -47,8 +47,12 @@ class Served:
     """A workload before anyone's rights are known, and what is wrong with its ports."""
 
     workload: Workload | None
+    """With the ports that it served until lately, too."""
     bare: bool = False
     """It has no sidecar, and can be called."""
+    targets: tuple[tuple[int, Protocol], ...] = ()
+    """The TCP ports that services send to."""
+    udp_targets: tuple[int, ...] = ()
     service_ports: tuple[tuple[int, int], ...] = ()
     """(Service port, target port) of every TCP port behind which it stands."""
     udp_service_ports: tuple[tuple[int, int], ...] = ()
@@ -123,9 +127,18 @@ def _unknown_protocols(service: Service) -> Iterator[Problem]:
 
 
 def build_workload(
-    pod: Pod, settings: PodSettings, served: tuple[ServedPort, ...], trust_domain: str
+    pod: Pod,
+    settings: PodSettings,
+    served: tuple[ServedPort, ...],
+    *,
+    former: tuple[ServedPort, ...] = (),
+    trust_domain: str,
 ) -> Served:
-    """The workload of a pod, which serves `served`, sorted by service."""
+    """The workload of a pod, which serves `served`, sorted by service.
+
+    What it served until lately (`former`) stays open, but is nothing that objects can be wrong
+    about.
+    """
     if settings.sidecar is Sidecar.PROXYLESS:
         return _proxyless(pod, settings, served, trust_domain)
     ports: dict[int, InboundPort] = {}
@@ -152,10 +165,30 @@ def build_workload(
     )
     problems += _check(workload, pod)
     return Served(
-        workload=workload,
+        workload=_with_former(workload, former),
+        targets=tuple((port.number, port.protocol) for port in workload.ports),
+        udp_targets=tuple(port.number for port in workload.udp_ports),
         service_ports=_pairs(one for one in served if not one.ref.udp),
         udp_service_ports=_pairs(one for one in served if one.ref.udp),
         problems=tuple(problems),
+    )
+
+
+def _with_former(workload: Workload, former: tuple[ServedPort, ...]) -> Workload:
+    """The workload with ports that no service names any longer; where one does, its word counts."""
+    ports = {port.number: port for port in workload.ports}
+    udp = [(ref, port.number) for port in workload.udp_ports for ref in port.services]
+    for one in former:
+        if one.ref.udp:
+            udp.append((one.ref, one.target))
+        elif one.target not in ports and one.target not in RESERVED_PORTS:
+            ports[one.target] = InboundPort(
+                number=one.target, protocol=one.protocol, services=(one.service,)
+            )
+    return replace(
+        workload,
+        ports=tuple(port for _, port in sorted(ports.items())),
+        udp_ports=udp_ports(udp),
     )
 
 
@@ -224,8 +257,8 @@ def account_ports(served: Iterable[Served]) -> AccountPorts:
         if one.workload is not None:
             if one.workload.sidecar.listens:
                 sights.add(one.workload.sidecar.sees_addresses)
-            targets.update((port.number, port.protocol) for port in one.workload.ports)
-            udp_targets.update(port.number for port in one.workload.udp_ports)
+            targets.update(one.targets)
+            udp_targets.update(one.udp_targets)
     return AccountPorts(
         targets=tuple(sorted(targets)),
         services=tuple(sorted(services)),

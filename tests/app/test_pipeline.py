@@ -18,7 +18,8 @@ from smi_xds.objects.kube import Namespace, Pod
 from smi_xds.objects.store import Applied, Deleted, Failed, Origin, Store, Synced
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef, ServiceAccountRef, SpiffeId
-from smi_xds.xds.resources import SECRET, ResourceSet
+from smi_xds.xds.resources import CLUSTER, SECRET, ResourceSet
+from tests.support import objects as shop
 from tests.support.wait import eventually_async
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -138,6 +139,26 @@ def test_a_round_without_news_publishes_the_same_objects(bench: Bench) -> None:
     assert bench.published[0]["shop/web"] is bench.published[1]["shop/web"]
 
 
+async def test_a_port_that_no_service_names_is_closed_after_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that have yet to hear of it find it open; then a round closes it, unasked."""
+    monkeypatch.setattr("smi_xds.mesh.former.KEPT", 0.05)
+    service = shop.mk_service("web", shop.mk_port(80, target=8080))
+    objects = shop.with_slices([shop.mk_pod("web", "10.0.0.1"), service])
+    bench.intake.apply(FILES, [*map(Applied, objects), Synced()])
+    bench.pipeline.step(0)
+    bench.intake.apply(FILES, [Deleted(service.ref)])
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(bench.pipeline.run(bench.pulse))
+        await eventually_async(lambda: len(bench.published) == 3)
+        running.cancel()
+
+    opened = [sets["shop/web"].get(CLUSTER, "inbound|8080") for sets in bench.published]
+    assert [it is not None for it in opened] == [True, True, False]
+
+
 async def test_a_renewed_leaf_is_published(bench: Bench) -> None:
     """After two thirds of its life, a round brings a new certificate."""
     bench.intake.apply(FILES, [Applied(mk_pod()), Synced()])
@@ -247,7 +268,7 @@ def test_a_bug_in_a_later_round_keeps_what_was_published(
     """It is counted and logged, and the next round is built from scratch."""
     bench.intake.apply(FILES, [Applied(mk_pod()), Synced()])
     bench.pipeline.step(0)
-    monkeypatch.setattr(bench.pipeline, "_build_mesh", lambda objects: 1 / 0)
+    monkeypatch.setattr(bench.pipeline, "_build_mesh", lambda objects, **_: 1 / 0)
     with structlog.testing.capture_logs() as logs:
         bench.pipeline.step(0)
 
@@ -277,7 +298,7 @@ async def test_problems_are_logged_before_the_first_round(bench: Bench) -> None:
 
 def test_a_bug_in_the_first_round_is_raised(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never had anything to serve must not stay up as if it had."""
-    monkeypatch.setattr(bench.pipeline, "_build_mesh", lambda objects: 1 / 0)
+    monkeypatch.setattr(bench.pipeline, "_build_mesh", lambda objects, **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         bench.pipeline.step(0)
 

@@ -62,6 +62,8 @@ class Shop:
     fleet: Fleet
     pods: Mapping[str, int]
     """The last numbers of their addresses."""
+    access_log: Path
+    """Of the client's sidecar."""
     seen: list[Counted] = field(default_factory=list)
     ready_pods: set[str] = field(default_factory=set)
     wrote: float = 0.0
@@ -126,9 +128,17 @@ class Shop:
         for counted in self.seen:
             for tally in (counted.tally, counted.strays):
                 codes = {code: n for code, n in tally.codes(CLIENT).items() if code != "200"}
-                assert not codes, f"{what}: {codes} of {tally.requests(CLIENT)} requests"
+                assert not codes, (
+                    f"{what}: {codes} of {tally.requests(CLIENT)} requests{self._failures()}"
+                )
         opened = sum(counted.opened[CLIENT] for counted in self.seen)
         assert not opened, f"{what}: {opened} connections were not kept"
+
+    def _failures(self) -> str:
+        """What the client's sidecar wrote down about the last requests that failed."""
+        lines = self.access_log.read_text().splitlines()
+        failed = [line for line in lines if json.loads(line).get("status") != 200]
+        return "".join(f"\n  {line}" for line in failed[-5:])
 
     async def _epoch(self, enough: int) -> Tally:
         """So many requests, made from now on."""
@@ -205,7 +215,8 @@ async def shop(
         ]
         for sidecar in sidecars:
             await sidecar.wait_until_ready()
-        yield Shop(kube=kube, plane=plane, fleet=fleet, pods=numbers)
+        log = sidecars[0].access_log
+        yield Shop(kube=kube, plane=plane, fleet=fleet, pods=numbers, access_log=log)
 
 
 def _spec(name: str, number: int, root: str) -> Spec:
@@ -289,6 +300,6 @@ async def _envoy(name: str, number: int, folder: Path) -> AsyncIterator[Sidecar]
         bootstrap=file,
         admin_host=admin_address(workload),
         logs=folder,
-        access_log=Path(os.devnull),
+        access_log=None if name == CLIENT else Path(os.devnull),
     ) as (sidecar, _):
         yield sidecar
