@@ -18,6 +18,8 @@ from smi_xds.problems import IdentityError, SourceError
 from smi_xds.sources.kube_api import RefusedError, UnreachableError
 
 _LABELS: Final = {"app.kubernetes.io/name": "smi-xds"}
+# Answers that pass, beside those of API servers that start or have lost their etcd (500 and above).
+_LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT})
 
 
 class Api(Protocol):
@@ -31,6 +33,17 @@ class Api(Protocol):
 
     async def renew(self) -> None:
         """Read the credentials again."""
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _Secret(msgspec.Struct):
+    """As much of one as we read."""
+
+    metadata: _Metadata
+    data: dict[str, str] | None = None
 
 
 class SecretStore:
@@ -49,14 +62,15 @@ class SecretStore:
     async def read(self) -> Stored:
         """As it is now; nothing, where there is none."""
         try:
-            self._object = msgspec.json.decode(await self._asked("GET"))
+            document = self._document(await self._asked("GET"))
         except RefusedError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise self._refusal("read", error) from error
             self._object = None
             return Stored(files={}, version="")
-        assert self._object is not None
-        return Stored(files=self._files(), version=self._object["metadata"]["resourceVersion"])
+        files = self._files(document.get("data") or {})
+        self._object = document
+        return Stored(files=files, version=document["metadata"]["resourceVersion"])
 
     async def write(self, files: Mapping[str, bytes], /, *, over: Stored) -> None:
         """Replace it as it was read, or create it."""
@@ -85,9 +99,18 @@ class SecretStore:
             "data": data,
         }
 
-    def _files(self) -> Mapping[str, bytes]:
-        assert self._object is not None
-        data = self._object.get("data") or {}
+    def _document(self, answer: bytes) -> dict[str, Any]:
+        """All of it, for when it is written; something on the way may have answered instead."""
+        try:
+            document: dict[str, Any] = msgspec.json.decode(answer)
+            msgspec.convert(document, _Secret)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise UnreachableStateError(
+                f"{self.where()}: what came is no Secret: {error}"
+            ) from None
+        return document
+
+    def _files(self, data: Mapping[str, str]) -> Mapping[str, bytes]:
         try:
             return {
                 name: base64.b64decode(data[name], validate=True) for name in NAMES if name in data
@@ -119,6 +142,8 @@ class SecretStore:
             raise UnreachableStateError(f"{self.where()} cannot be reached: {error}") from error
 
     def _refusal(self, what: str, error: RefusedError) -> IdentityError:
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status in _LATER:
+            return UnreachableStateError(f"{self.where()} cannot be {what} just now: {error}")
         return IdentityError(
             f"{self.where()} cannot be {what}: {error}: see what smi-xds may do, and whether the "
             f"namespace {self._secret.namespace} is there"

@@ -40,6 +40,13 @@ class Api(Protocol):
         """Read the credentials again."""
 
 
+class _ConfigMap(msgspec.Struct):
+    """As much of one as we read."""
+
+    metadata: dict[str, Any]
+    data: dict[str, str] | None = None
+
+
 class TrustMaps:
     """Keeps them; the state is what stands where, as far as was seen."""
 
@@ -95,7 +102,7 @@ class TrustMaps:
     async def _keep(self, namespace: str, bundle: str) -> None:
         folder = f"/api/v1/namespaces/{namespace}/configmaps"
         try:
-            document = msgspec.json.decode(await self._api.read(f"{folder}/{NAME}"))
+            document = _config_map(await self._api.read(f"{folder}/{NAME}"))
         except RefusedError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -128,6 +135,16 @@ class TrustMaps:
                 cure=f"Let smi-xds get, create and update ConfigMaps named {NAME} there.",
             )
         self._told[namespace] = reason
+
+
+def _config_map(answer: bytes) -> dict[str, Any]:
+    """All of it; something on the way may have answered instead of the API server."""
+    try:
+        document: dict[str, Any] = msgspec.json.decode(answer)
+        msgspec.convert(document, _ConfigMap)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreachableError(f"what came is no ConfigMap: {error}") from None
+    return document
 
 
 def _new(namespace: str, bundle: str) -> dict[str, Any]:

@@ -138,3 +138,38 @@ async def test_errors_name_the_part(api: FakeApi) -> None:
         "Secret smi-xds/smi-xds-ca: authority.json is not a readable JSON object: restore it from "
         "a backup, or delete Secret smi-xds/smi-xds-ca, so that a new authority is made"
     )
+
+
+NO_SECRETS = (
+    *(b"", b"\xff", b"[]", b"[" * 5000, b'{"kind": "Status"}', b'{"metadata": {}, "data": {}}'),
+    b'{"metadata": {"resourceVersion": "7"}, "data": {"authority.json": 5}}',
+)
+
+
+@pytest.mark.parametrize("answer", NO_SECRETS)
+async def test_what_is_no_secret_is_not_believed(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """A proxy on the way may say anything with 200: the next look may see the Secret."""
+    store = mk_store(api)
+    await store.write(FILES, over=await store.read())
+    stored = await store.read()
+
+    async def other(_: str) -> bytes:
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "read", other)
+        with pytest.raises(UnreachableStateError, match="Secret smi-xds/smi-xds-ca: what came is"):
+            await store.read()
+    await store.write({**FILES, "ca.crt": b"changed"}, over=stored)
+    assert (await store.read()).files["ca.crt"] == b"changed"
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_an_api_server_that_is_busy_is_asked_again(api: FakeApi, status: int) -> None:
+    """At the start as well: a server that waits is there sooner than one that is started anew."""
+    api.fail = lambda *_: RefusedError(status, "etcdserver: leader changed")
+
+    with pytest.raises(UnreachableStateError, match="cannot be read just now: etcdserver"):
+        await mk_store(api).read()

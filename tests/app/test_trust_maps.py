@@ -112,3 +112,22 @@ async def test_what_passes_is_tried_again(around: Surroundings, error: Exception
     await around.maps.step()
 
     assert around.maps.lacking() == []
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"a page", b'{"data": {}}'])
+async def test_what_is_no_config_map_is_tried_again(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """A proxy on the way may say anything with 200; it ends nothing."""
+
+    async def other(_: str) -> bytes:
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(around.api, "read", other)
+        await around.maps.step()
+    assert len(around.maps.lacking()) == 2
+
+    await around.maps.step()
+
+    assert around.maps.lacking() == []
