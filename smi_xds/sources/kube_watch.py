@@ -320,7 +320,7 @@ class KindWatch:
                 field="",
                 code=ProblemCode.MISSING_CRD,
                 message=f"is not installed in version {self._kind.version}",
-                cure="Run kubectl apply -k deploy/crds.",
+                cure="Run smi-xds install; without our webhooks, kubectl apply -k deploy/crds.",
             )
         )
         if self._missing == 2:

@@ -243,7 +243,7 @@ class Writer:
                 "status_refused",
                 what=what,
                 reason=reason,
-                cure="Apply our CRDs (kubectl apply -k deploy/crds), and let smi-xds get, list and "
+                cure="Run smi-xds install, or apply deploy/crds and let smi-xds get, list and "
                 "patch these and their /status; or serve with --no-write-back.",
             )
         self._told[what] = reason

@@ -244,7 +244,8 @@ async def test_a_missing_crd(api: FakeApi, tmp_path: Path) -> None:
         await eventually_async(sink.is_synced)
         assert [str(problem) for problem in sink.objects.problems] == [
             "error: CustomResourceDefinition trafficsplits.split.smi-spec.io: is not installed in "
-            "version v1alpha4 [MissingCRD] Run kubectl apply -k deploy/crds."
+            "version v1alpha4 [MissingCRD] Run smi-xds install; without our webhooks, kubectl "
+            "apply -k deploy/crds."
         ]
 
         api.put(SPLITS, "s", spec={"service": "web"})
