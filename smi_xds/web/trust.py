@@ -109,7 +109,7 @@ class Trust:
                 return  # so are all others
 
     async def _keep(self, path: str) -> None:
-        document = msgspec.json.decode(await self._api.read(path))
+        document = _object(await self._api.read(path))
         patch = trust_patch(
             document, self._bundle(), namespace=self._namespace, service=self._service
         )
@@ -139,3 +139,11 @@ class Trust:
                 cure="Let smi-xds get and patch it: kubectl apply -k deploy/kubernetes/webhooks.",
             )
         self._told[path] = reason
+
+
+def _object(answer: bytes) -> Mapping[str, Any]:
+    """Something on the way may have answered instead of the API server."""
+    try:
+        return msgspec.json.decode(answer, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreachableError(f"what came is no object: {error}") from None

@@ -174,3 +174,24 @@ async def test_an_api_server_that_is_away_is_told_once() -> None:
 
     assert [event["reason"] for event in events] == ["no route"]
     assert asked == ["GET", "GET"]
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"a page"])
+async def test_what_is_no_object_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """A proxy on the way may say anything with 200; it ends nothing."""
+    api = FakeApi(trafficsplits=copy.deepcopy(SPLITS))
+    trust = mk_trust(api)
+
+    async def other(_: str) -> bytes:
+        return answer
+
+    with capture_logs() as events, monkeypatch.context() as patch:
+        patch.setattr(api, "read", other)
+        await trust.step()
+    assert [event["event"] for event in events] == ["webhook_untrusted"]
+
+    await trust.step()
+
+    assert len(api.patches) == 1
