@@ -7,7 +7,6 @@ has its first answer; the server's CPU time says what each cost. An API server i
 pause of two milliseconds, about what a real one takes.
 """
 
-import argparse
 import asyncio
 import json
 import multiprocessing
@@ -23,7 +22,7 @@ import grpc
 import structlog
 import uvloop
 
-from benchmarks.ads.tables import Table, load, present
+from benchmarks.ads.tables import Table, run
 from smi_xds.ads.auth import Authenticate, Known
 from smi_xds.ads.cache import Cache
 from smi_xds.ads.guard import Guard
@@ -50,19 +49,17 @@ PLAINTEXT, TOKENS, CERTIFICATES = "plaintext", "tokens", "certificates"
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.doors", description=__doc__)
-    parser.add_argument("--streams", type=int, default=500)
-    parser.add_argument("--json", action="store_true")
-    arguments, _ = parser.parse_known_args()
-    before, rows = load(), []
-    for kind in (PLAINTEXT, TOKENS, CERTIFICATES):
-        rows += _measured(kind, arguments.streams)
-    table = Table(
-        title=f"{arguments.streams:,} streams, each on a connection of its own",
+    return run("doors", __doc__, lambda given: [measure(given.streams)], streams=500)
+
+
+def measure(streams: int) -> Table:
+    """So many streams by each door."""
+    kinds = (PLAINTEXT, TOKENS, CERTIFICATES)
+    return Table(
+        title=f"{streams:,} streams, each on a connection of its own",
         columns=("", "server's CPU, ms each", "a second, with this client"),
-        rows=tuple(rows),
+        rows=tuple(row for kind in kinds for row in _measured(kind, streams)),
     )
-    return present([table], before=before, is_json=arguments.json)
 
 
 def _measured(kind: str, streams: int) -> list[tuple[str, float, float]]:

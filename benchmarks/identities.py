@@ -19,7 +19,7 @@ from typing import Final
 
 from benchmarks.ads import issuing
 from benchmarks.ads.programs import ENVOY_EXTENSIONS, Fleet, Program, fleet
-from benchmarks.ads.tables import Table, load, present, quantiles
+from benchmarks.ads.tables import Table, quantiles, run
 from benchmarks.measure import Bar
 from benchmarks.translation import PODS
 from smi_xds.identity.ca import Authority
@@ -36,14 +36,11 @@ _BAR: Final = 1.5
 
 def main() -> int:
     """Print the tables; 1 if a bar was missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.identities", description=__doc__)
-    parser.add_argument("--services", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    arguments, _ = parser.parse_known_args()
-    before = load()
-    tables = [signing(_SIGNED), asyncio.run(meanwhile(arguments.services, turns=arguments.turns))]
-    return present(tables, before=before, is_json=arguments.json)
+    return run("identities", __doc__, _measured, services=1000, turns=3)
+
+
+def _measured(given: argparse.Namespace) -> list[Table]:
+    return [signing(_SIGNED), asyncio.run(meanwhile(given.services, turns=given.turns))]
 
 
 # ------------------------------------------------------------------ signatures alone
@@ -144,8 +141,7 @@ def _connect(clients: Fleet, address: str, nodes: list[str]) -> None:
 
 
 async def _until_none_is_left(server: Program) -> float:
-    # Another process cannot set an event here.
-    while not (standing := server("standing"))["done"]:  # noqa: ASYNC110
+    while not (standing := server("standing"))["done"]:  # noqa: ASYNC110 - in another process
         await asyncio.sleep(0.1)
     return float(standing["seconds"])
 

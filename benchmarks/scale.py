@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from benchmarks.ads.tables import Table, load, present
+from benchmarks.ads.tables import Table, run
 from benchmarks.cluster import world as made
 from benchmarks.cluster.loader import Api, at_once, fill, path_of, session
 from benchmarks.cluster.serving import Served, served
@@ -52,13 +52,11 @@ class Spent:
 
 def main() -> int:
     """Print the tables; 1 if a bar was missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("--services", type=int, default=1000)
-    parser.add_argument("--json", action="store_true")
-    arguments, _ = parser.parse_known_args()
-    before = load()
-    tables = asyncio.run(measure(World(services=arguments.services, pods_each=5)))
-    return present(tables, before=before, is_json=arguments.json)
+    return run("scale", __doc__, _measured, services=1000)
+
+
+def _measured(given: argparse.Namespace) -> list[Table]:
+    return asyncio.run(measure(World(services=given.services, pods_each=5)))
 
 
 async def measure(world: World, *, quiet: float = _QUIET) -> list[Table]:

@@ -21,7 +21,7 @@ from typing import Final
 import aiohttp
 
 from benchmarks.ads.programs import ENVOY_EXTENSIONS, Fleet, fleet
-from benchmarks.ads.tables import Table, load, present, quantiles
+from benchmarks.ads.tables import Table, quantiles, run
 from benchmarks.cluster import world as made
 from benchmarks.cluster.loader import Api, fill, path_of, session
 from benchmarks.cluster.serving import Served, served
@@ -53,13 +53,11 @@ class Change:
 
 def main() -> int:
     """Print the table; 1 if a bar was missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sidecars", description=__doc__)
-    parser.add_argument("--changes", type=int, default=300)
-    parser.add_argument("--json", action="store_true")
-    arguments, _ = parser.parse_known_args()
-    before = load()
-    table = asyncio.run(measure(changes=arguments.changes))
-    return present([table], before=before, is_json=arguments.json)
+    return run("sidecars", __doc__, _measured, changes=300)
+
+
+def _measured(given: argparse.Namespace) -> list[Table]:
+    return [asyncio.run(measure(changes=given.changes))]
 
 
 async def measure(*, changes: int, world: World = WORLD) -> Table:

@@ -1,10 +1,11 @@
 """Results of the stream benchmark, as a table or as JSON."""
 
+import argparse
 import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -33,6 +34,23 @@ def quantiles(samples: Sequence[float]) -> tuple[float, float, float]:
     ranked = sorted(samples)
     last = len(ranked) - 1
     return ranked[round(0.5 * last)], ranked[round(0.99 * last)], ranked[-1]
+
+
+def run(
+    name: str,
+    about: str | None,
+    measure: Callable[[argparse.Namespace], Sequence[Table]],
+    /,
+    **counts: int,
+) -> int:
+    """What a benchmark's `main` does: a flag for each count, the tables; 1 if a bar was missed."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
+    for flag, default in counts.items():
+        parser.add_argument(f"--{flag}", type=int, default=default)
+    parser.add_argument("--json", action="store_true")
+    given, _ = parser.parse_known_args()  # flags may be those of another one, where all run
+    before = load()
+    return present(measure(given), before=before, is_json=given.json)
 
 
 def present(tables: Sequence[Table], *, before: float, is_json: bool) -> int:
