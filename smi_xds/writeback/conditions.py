@@ -176,7 +176,8 @@ def _programmed(tally: Tally, namespace: str) -> _Said:
         said = (Truth.TRUE, Type.PROGRAMMED.value, f"{count}.")
     status, reason, text = said
     if away := tally.configured - tally.connected:
-        text += f" {away} more {'is' if away == 1 else 'are'} not connected."
+        more = "more " if tally.connected else ""
+        text += f" {away} {more}{'is' if away == 1 else 'are'} not connected."
     return (Type.PROGRAMMED, status, reason, text)
 
 

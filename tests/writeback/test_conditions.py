@@ -129,7 +129,7 @@ def test_many_problems_and_long_ones_are_cut() -> None:
         (
             Tally(configured=1),
             *(Truth.UNKNOWN, "NoProxies"),
-            "It concerns no proxy that is connected. 1 more is not connected.",
+            "It concerns no proxy that is connected. 1 is not connected.",
         ),
         (
             Tally(configured=5, connected=3, applied=1, waiting=B),
