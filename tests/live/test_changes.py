@@ -77,6 +77,42 @@ spec:
       weight: 1
 """
 
+TWO_VERSIONS = """
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: test
+  annotations: {smi-xds.io/sidecar: bound}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: client
+  namespace: test
+  annotations: {smi-xds.io/address: 127.1.0.2, smi-xds.io/app-address: 127.1.0.102}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: blue
+  namespace: test
+  labels: {app: web, version: blue}
+  annotations: {smi-xds.io/address: 127.1.0.3, smi-xds.io/app-address: 127.1.0.103}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: green
+  namespace: test
+  labels: {app: web, version: green}
+  annotations: {smi-xds.io/address: 127.1.0.4, smi-xds.io/app-address: 127.1.0.104}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: test}
+spec: {selector: {app: web}, ports: [{name: http, port: 8080}]}
+"""
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
@@ -92,10 +128,15 @@ async def _retries(mesh: LiveMesh) -> int:
     return sum(sum(by_cluster.values()) for by_cluster in counted)
 
 
-async def _load(mesh: LiveMesh, stop: asyncio.Event) -> Counter[str]:
+def _replaced(text: str, *, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+async def _load(mesh: LiveMesh, stop: asyncio.Event, *, namespace: str = "canary") -> Counter[str]:
     found: Counter[str] = Counter()
     while not stop.is_set():
-        reply = await mesh.get("canary/client", "web.canary:8080")
+        reply = await mesh.get(f"{namespace}/client", f"web.{namespace}:8080")
         found[reply.answered_by or str(reply.status)] += 1
     return found
 
@@ -116,6 +157,27 @@ async def test_a_split_moves_back_and_forth_without_a_failed_request(
         assert await _retries(mesh) == 0
 
     assert set(load.result()) == {"web-v1", "web-v2"}
+    assert load.result().total() > 200
+
+
+@BOTH
+async def test_a_service_is_led_to_other_pods_without_a_failed_request(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    """Pods that no Service selects any longer answer who has yet to hear of it."""
+    async with live_mesh(TWO_VERSIONS, tmp_path, protocol=protocol, access="permissive") as mesh:
+        stop = asyncio.Event()
+        selector = "{app: web}"
+        async with asyncio.TaskGroup() as tasks:
+            load = tasks.create_task(_load(mesh, stop, namespace="test"))
+            for version in ["blue", "green"] * 15:
+                old, selector = selector, f"{{version: {version}}}"
+                await mesh.edit("objects.yaml", partial(_replaced, old=old, new=selector))
+            stop.set()
+        assert _speaks(mesh, protocol)
+        assert await _retries(mesh) == 0
+
+    assert set(load.result()) == {"blue", "green"}
     assert load.result().total() > 200
 
 
