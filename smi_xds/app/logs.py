@@ -27,7 +27,9 @@ def configure_logging(config: LogConfig) -> None:
         # Tracebacks as Python has them: rich, if it is there, would show every local variable, and
         # keys and tokens with them.
         shown = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty(),
+            sort_keys=False,  # what is wrong comes before its cure
+            exception_formatter=structlog.dev.plain_traceback,
         )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

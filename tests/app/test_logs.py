@@ -46,3 +46,16 @@ def test_a_traceback_shows_no_variables(
     assert "in _fail" in said
     assert "a bug, with 27 letters at hand" in said
     assert SECRET not in said
+
+
+@pytest.mark.parametrize("output", list(LogFormat))
+def test_what_is_told_keeps_its_order(
+    output: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it was written down: the object, what is wrong with it, the cure."""
+    configure_logging(LogConfig(format=output))
+
+    structlog.get_logger().warning("problem_found", object="it", message="is wrong", cure="mend")
+
+    said = capsys.readouterr().err
+    assert said.index("object") < said.index("is wrong") < said.index("mend")
