@@ -12,6 +12,8 @@ from smi_xds.identity.signer import (
     parse_certificates,
     parse_signing_key,
 )
+from smi_xds.identity.state import state_of
+from smi_xds.identity.trial import check_believed
 from smi_xds.problems import IdentityError
 
 
@@ -68,6 +70,13 @@ def read_brought(
             f"{where} is valid from {signer.not_before:%Y-%m-%d %H:%M:%S} to "
             f"{signer.not_after:%Y-%m-%d %H:%M:%S} UTC, and not now: replace it, or set the clock"
         )
+    try:
+        check_believed(state_of(signer, now=now).authority(), now=now)
+    except ValueError as error:
+        raise IdentityError(
+            f"{where} {error}: bring an authority that may sign workloads' certificates (clients' "
+            "and servers', with URI names) for sidecars"
+        ) from None
     return Brought(contents=contents, signer=signer)
 
 

@@ -167,7 +167,7 @@ class ServerTls:
         authority = self._authority.now
         issued = issue_serving(authority, self._names, now=now, lifetime=self._lifetime)
         try:
-            with _as_file(issued.certificate_chain + issued.private_key.value) as path:
+            with as_file(issued.certificate_chain + issued.private_key.value) as path:
                 self.context.load_cert_chain(path)
         except OSError as error:  # of descriptors there may be none left, for a while
             raise IdentityError(
@@ -180,7 +180,7 @@ class ServerTls:
 
 
 @contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
+def as_file(content: bytes) -> Iterator[str]:
     """A path for OpenSSL, which reads files only.
 
     In memory: what has a key is on no disk then, and pods have none that can be written.

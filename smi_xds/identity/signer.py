@@ -83,6 +83,8 @@ def parse_certificates(pem: bytes, *, is_whole: bool = True) -> tuple[x509.Certi
         # A root may stand in the chain and in a file of its own.
         chain = tuple(dict.fromkeys(x509.load_pem_x509_certificates(pem)))
         subjects = [it.subject for it in chain]
+        for it in chain:
+            it.public_key()  # whose curve the library may not know, and says so here
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise ValueError("has no readable certificates in PEM") from None
     for place, certificate in enumerate(chain):

@@ -1,13 +1,19 @@
 """An authority that an operator brings: what is taken, and one line for what is not."""
 
+import base64
+import errno
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from smi_xds.identity.brought import read_brought
 from smi_xds.identity.issuer import wall_clock
@@ -145,6 +151,30 @@ def _other_root(files: BroughtFiles) -> None:
     files.config.root.write_bytes(pem(mk_ca("other", ec.generate_private_key(ec.SECP256R1()))))
 
 
+def _far_below(files: BroughtFiles) -> None:
+    """Four authorities below the root, each of which may sign."""
+    chain, above = [files.root], files.root_key
+    for number in range(4):
+        key = ec.generate_private_key(ec.SECP256R1())
+        chain.insert(0, mk_ca(f"number {number}", key, issuer=(chain[0], above)))
+        above = key
+    files.config.chain.write_bytes(pem(*chain))
+    files.config.key.write_bytes(key_pem(above))
+
+
+def _unknown_curve(files: BroughtFiles) -> None:
+    """Its key is on a curve that nobody has heard of; P-256 has another last byte."""
+    p256 = bytes.fromhex("06082a8648ce3d030107")
+    certificate = mk_ca("odd", files.root_key).public_bytes(serialization.Encoding.DER)
+    odd = base64.encodebytes(certificate.replace(p256, p256[:-1] + b"\x7f")).decode()
+    files.config.chain.write_text(f"-----BEGIN CERTIFICATE-----\n{odd}-----END CERTIFICATE-----\n")
+
+
+_LIMITS = x509.NameConstraints([x509.UniformResourceIdentifier("example.org")], None)
+_SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+_RIDDLE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
+
+
 def _too_long(files: BroughtFiles) -> None:
     upper, lower = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     first = mk_ca("upper", upper, issuer=(files.root, files.root_key), path_length=0)
@@ -160,6 +190,11 @@ def _too_long(files: BroughtFiles) -> None:
         (_chain(uri="spiffe://elsewhere"), "is of trust domain 'elsewhere', not 'cluster.local'"),
         (_other_root, "is no chain: CN=intermediate is not signed by CN=other"),
         (_too_long, "is too long: CN=upper admits 0 authorities below"),
+        (_far_below, "has 4 authorities below its root, and sidecars follow 3 at most: bring an"),
+        (_unknown_curve, "has no readable certificates in PEM"),
+        (_chain(more=[(_LIMITS, True)]), "signs what is not believed: permitted subtree violation"),
+        (_chain(more=[(_SERVERS, False)]), "signs what is not believed: unsuitable certificate"),
+        (_chain(more=[(_RIDDLE, True)]), "signs what is not believed: unhandled critical exten"),
         (lambda it: it.config.chain.write_text("x"), "has no readable certificates in PEM"),
         (lambda it: it.config.key.write_text("x"), "is not a readable private key in PEM"),
         (lambda it: it.config.key.unlink(), "cannot be read: No such file or directory"),
@@ -189,3 +224,17 @@ def test_what_is_not_valid_now_is_refused(files: BroughtFiles, age: timedelta) -
     message = refusal(files, age=age)
 
     assert "is valid from 2030-01-01 11:00:00 to 2031-01-01 12:00:00 UTC, and not now" in message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
+def test_a_process_without_descriptors_tries_later(
+    files: BroughtFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That says nothing against the files, and ends nothing."""
+
+    def none_left(name: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", name)
+
+    monkeypatch.setattr("os.memfd_create", none_left)
+
+    assert "--ca-cert cannot be tried: Too many open files: see how many" in refusal(files)

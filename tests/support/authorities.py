@@ -1,6 +1,6 @@
 """Authorities that an operator brings: a root that stays away, an intermediate in files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ def mk_ca(
     path_length: int | None = None,
     is_ca: bool = True,
     uri: str = "",
+    more: Iterable[tuple[x509.ExtensionType, bool]] = (),
     now: datetime = NOW,
     days: int = 365,
 ) -> x509.Certificate:
@@ -52,6 +53,8 @@ def mk_ca(
     if uri:
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
         builder = builder.add_extension(names, critical=False)
+    for extension, critical in more:
+        builder = builder.add_extension(extension, critical=critical)
     return builder.sign(signer, hashes.SHA256())
 
 
