@@ -213,13 +213,14 @@ def _matching(slice_: EndpointSlice, port: KubeServicePort) -> list[SlicePort]:
 def _is_known(endpoint: SliceEndpoint, pods: Mapping[str, tuple[Pod, PodSettings]]) -> bool:
     """Whether it can be called: how is only known once its pod is.
 
-    A slice may arrive before the pod that it names. A bound sidecar listens on one address of its
-    pod: the slice with those of the other family has nobody behind it.
+    A slice may arrive before the pod that it names, or before its address, and go after the pod
+    has ended. A bound sidecar listens on one address of its pod: the slice with those of the other
+    family has nobody behind it.
     """
     if not endpoint.pod:
         return True
     pod, settings = pods.get(endpoint.pod, (None, None))
-    if pod is None or settings is None:
+    if pod is None or settings is None or pod.done or (settings.sidecar.listens and not pod.ips):
         return False
     return settings.sidecar is not Sidecar.BOUND or not {*endpoint.addresses} & {*pod.ips[1:]}
 

@@ -184,6 +184,14 @@ def test_an_endpoint_waits_for_its_pod() -> None:
     assert (port.endpoints, port.targets) == ((), ())
 
 
+@pytest.mark.parametrize("pod", [mk_pod("a", ""), mk_pod("a", done=True)])
+def test_an_endpoint_without_a_workload_is_not_there(pod: Pod) -> None:
+    """A slice may arrive before its pod's address, and go after the pod has ended."""
+    endpoint = SliceEndpoint(addresses=("10.0.0.1",), pod="a")
+    port = port_of(build(mk_service("web"), mk_slice(endpoint), pod))
+    assert (port.endpoints, port.identities, port.targets) == ((), (), ())
+
+
 def test_slices_without_addresses_are_left_out() -> None:
     """Envoy takes addresses alone: a slice of host names would make it refuse the others."""
     names = mk_slice(SliceEndpoint(addresses=("example.com",)), name="n", address_type="FQDN")
