@@ -28,8 +28,6 @@ class Binding:
     """As a destination: every pod of these, by their account or its SPIFFE id."""
     pods: frozenset[ProxyId] = frozenset()
     """As a destination, too: single pods, by their labels."""
-    pod_accounts: frozenset[ServiceAccountRef] = frozenset()
-    """What those pods run as."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -83,7 +81,6 @@ def read_binding(
         sources=united((*named, *_callers(pods, trust_domain))),
         accounts=accounts,
         pods=frozenset(pod.proxy for pod in pods),
-        pod_accounts=frozenset(pod.account for pod in pods),
         problems=tuple(reader.problems),
     )
 

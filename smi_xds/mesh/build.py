@@ -5,7 +5,7 @@ recomputes what that event touched, and keeps the rest by identity.
 Bad input becomes a problem and grants less; it never stops a round.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from itertools import chain
 from typing import Any, Final
 
@@ -26,7 +26,16 @@ from smi_xds.mesh.model import (
 )
 from smi_xds.mesh.passes import Each, Given, Graph, Whole
 from smi_xds.mesh.proxyless import proxyless_problems
-from smi_xds.mesh.reach import Claims, Reach, bound_ports, claims, with_callers
+from smi_xds.mesh.reach import (
+    Admitted,
+    Claims,
+    Reach,
+    admitted,
+    bound_ports,
+    claims,
+    judged_by,
+    with_callers,
+)
 from smi_xds.mesh.services import build_service
 from smi_xds.mesh.traffic import Traffic, build_traffic, foreign_root
 from smi_xds.mesh.udp import split_to, with_roots
@@ -50,6 +59,9 @@ ANYONE: Final = "anyone"
 """The one group of a table that is divided in two."""
 
 NO_PORTS: Final[Ports] = {}
+
+NOBODY: Final[Admitted] = {}
+"""Whom an identity lets in that no workload has."""
 
 
 class MeshBuilder:
@@ -80,23 +92,24 @@ class MeshBuilder:
             served=self._served,
             matches=self._matches,
         )
+        self._identities = graph.groups(self._served, _proved)
+        self._admitted = graph.each(self._identities, self._read_admitted)
         self._traffic = graph.each(self._services, self._build_traffic)
         self._routed = graph.groups(self._traffic, _routed)
         self._routes = graph.each(self._routed, self._build_routes)
         self._udp_roots = graph.groups(self._routes, split_to)
-        self._workloads = graph.each(self._served, self._grant)
+        self._workloads = graph.each(self._served, self._build_rights)
         self._open = graph.groups(self._routes, _is_open)
         self._reach = graph.groups(self._routes, _callers)
         claims = graph.each(self._services, self._claims)
         self._bound = graph.whole(lambda: bound_ports(claims.mapping().values()))
-        self._identities = graph.groups(self._workloads, lambda it: (it.identity,))
         self._clients = graph.groups(self._workloads, _is_client)
         self._interception = InterceptionPasses(
             graph,
             services=self._services,
             traffic=self._traffic,
             workloads=self._workloads,
-            grants=self._access.of_identity,
+            admitted=self._admitted_at,
         )
         self._problems = self._collected(graph)
 
@@ -190,12 +203,26 @@ class MeshBuilder:
     def _read_matches(self, ref: ObjectRef) -> RouteMatches:
         return read_matches(self._http_routes[ref])
 
-    def _grant(self, proxy: ProxyId) -> Workload | None:
+    def _build_rights(self, proxy: ProxyId) -> Workload | None:
         workload = self._served[proxy].workload
         if workload is None:
             return None
-        granted = with_grants(workload, self._access.of_workload(workload))
-        return with_roots(granted, self._udp_roots.get)
+        return with_roots(self._grant(workload), self._udp_roots.get)
+
+    def _grant(self, workload: Workload) -> Workload:
+        return with_grants(workload, self._access.of_workload(workload))
+
+    def _read_admitted(self, identity: SpiffeId) -> Admitted | None:
+        # One of each kind: the pods of a large Deployment all let the same callers in.
+        found: dict[Hashable, Workload] = {}
+        for proxy in self._identities[identity]:
+            workload = self._served[proxy].workload
+            assert workload is not None, "only workloads prove an identity"
+            found.setdefault((judged_by(workload), self._access.bound_to(proxy)), workload)
+        return admitted(map(self._grant, found.values())) or None
+
+    def _admitted_at(self, identity: SpiffeId) -> Admitted:
+        return self._admitted.get(identity) or NOBODY
 
     def _build_traffic(self, ref: ServiceRef) -> Traffic:
         splits = self._splits.get(ref) or ()
@@ -218,10 +245,8 @@ class MeshBuilder:
 
     def _build_routes(self, ref: PortRef) -> PortRoutes:
         routes = next(it for it in self._traffic[ref.service].ports if it.ref == ref)
-        backends = tuple(self._services.get(name) for name in _backends(routes))
-        identities = sorted({i for b in backends if b for i in _identities(b, ref)})
-        grants = tuple((identity, self._access.of_identity(identity)) for identity in identities)
-        return with_callers(routes, backends, grants)
+        backends = (self._services.get(name) for name in _backends(routes))
+        return with_callers(routes, (it for it in backends if it is not None), self._admitted_at)
 
     def _claims(self, ref: ServiceRef) -> Claims:
         return claims(self._services[ref])
@@ -248,9 +273,8 @@ def _backends(port: PortRoutes) -> list[ServiceRef]:
     return sorted({backend.service for entry in port.entries for backend in entry.backends})
 
 
-def _identities(service: Service, ref: PortRef) -> tuple[SpiffeId, ...]:
-    port = service.port(ref.port, udp=ref.udp)
-    return port.identities if port is not None else ()
+def _proved(served: Served) -> tuple[SpiffeId, ...]:
+    return (served.workload.identity,) if served.workload is not None else ()
 
 
 def _no_root(root: ServiceRef, split: TrafficSplit) -> Problem:

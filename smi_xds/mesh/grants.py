@@ -27,7 +27,7 @@ from smi_xds.objects.kube import Pod, ServiceAccount
 from smi_xds.objects.smi import IdentityBinding, TCPRoute, TrafficTarget, UDPRoute
 from smi_xds.objects.views import Objects, PodGroup
 from smi_xds.problems import Problem
-from smi_xds.values import ObjectRef, ProxyId, ServiceAccountRef, SpiffeId
+from smi_xds.values import ObjectRef, ProxyId, ServiceAccountRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,6 @@ class _Bound:
     access: Access
     accounts: frozenset[ServiceAccountRef] = frozenset()
     pods: frozenset[ProxyId] = frozenset()
-    pod_accounts: frozenset[ServiceAccountRef] = frozenset()
 
 
 class AccessPasses:
@@ -71,7 +70,6 @@ class AccessPasses:
         self._bound = graph.each(self._bound_target, self._build_bound)
         self._bound_by_account = graph.groups(self._bound, lambda it: it.accounts)
         self._bound_by_pod = graph.groups(self._bound, lambda it: it.pods)
-        self._bound_by_any = graph.groups(self._bound, lambda it: it.accounts | it.pod_accounts)
         self.problems: tuple[Each[Any, tuple[Problem, ...]], ...] = (
             graph.each(self._bindings, lambda it: self._bindings[it].problems or None),
             graph.each(self._access, lambda it: self._access[it].problems or None),
@@ -89,20 +87,16 @@ class AccessPasses:
         self._tcp_routes.set(objects.tcp_routes)
         self._udp_routes.set(objects.udp_routes)
 
-    def of_identity(self, identity: SpiffeId) -> tuple[Grant, ...]:
-        """The grants that hold at some pod of an identity."""
-        account = identity.service_account
-        assert account is not None, "identities of workloads are accounts"
-        return self._united(account, self._bound_by_any.get(account) or frozenset())
-
     def of_workload(self, workload: Workload) -> tuple[Grant, ...]:
         """The grants that hold at a workload."""
         account = workload.identity.service_account
         assert account is not None, "identities of workloads are accounts"
         by_account = self._bound_by_account.get(account) or frozenset()
-        return self._united(
-            account, by_account | (self._bound_by_pod.get(workload.proxy) or frozenset())
-        )
+        return self._united(account, by_account | self.bound_to(workload.proxy))
+
+    def bound_to(self, proxy: ProxyId) -> frozenset[ObjectRef]:
+        """The TrafficTargets that protect this pod by an IdentityBinding which selects it."""
+        return self._bound_by_pod.get(proxy) or frozenset()
 
     def _united(self, account: ServiceAccountRef, bound: frozenset[ObjectRef]) -> tuple[Grant, ...]:
         direct = self._access.get(account)
@@ -147,7 +141,6 @@ class AccessPasses:
             access=self._read((target,), ports),
             accounts=binding.accounts,
             pods=binding.pods,
-            pod_accounts=binding.pod_accounts,
         )
 
     def _read(self, targets: tuple[TrafficTarget, ...], ports: AccountPorts) -> Access:

@@ -7,38 +7,28 @@ say, because whoever names a pod wants that one.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from smi_xds.mesh.model import (
-    Grant,
-    PortRoutes,
-    RouteEntry,
-    Service,
-    WeightedBackend,
-)
-from smi_xds.mesh.reach import with_callers
+from smi_xds.mesh.model import PortRoutes, RouteEntry, Service, WeightedBackend
+from smi_xds.mesh.reach import Admitted, with_callers
 from smi_xds.values import SpiffeId
 
 
 def pod_routes(
     service: Service,
     ports: tuple[PortRoutes, ...],
-    grants: Callable[[SpiffeId], tuple[Grant, ...]],
+    at: Callable[[SpiffeId], Admitted],
 ) -> tuple[PortRoutes, ...]:
     """The routes to each pod of a headless service; `ports` are those to the service itself."""
-    return tuple(_pod_routes(service, ports, grants))
+    return tuple(_pod_routes(service, ports, at))
 
 
 def _pod_routes(
     service: Service,
     ports: tuple[PortRoutes, ...],
-    grants: Callable[[SpiffeId], tuple[Grant, ...]],
+    at: Callable[[SpiffeId], Admitted],
 ) -> Iterator[PortRoutes]:
     own = RouteEntry(backends=(WeightedBackend(service=service.service, weight=1),))
     for routes in ports:
         port = None if routes.ref.udp else service.port(routes.port)
         for name, pod in port.pods if port is not None else ():
             there = Service(service=service.service, ports=(pod,))
-            yield with_callers(
-                replace(routes, entries=(own,), pod=name),
-                (there,),
-                tuple((identity, grants(identity)) for identity in pod.identities),
-            )
+            yield with_callers(replace(routes, entries=(own,), pod=name), (there,), at)

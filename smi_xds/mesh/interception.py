@@ -12,7 +12,6 @@ from smi_xds.mesh.destinations import (
 from smi_xds.mesh.headless import pod_routes
 from smi_xds.mesh.model import (
     Destination,
-    Grant,
     PortRef,
     PortRoutes,
     Service,
@@ -20,6 +19,7 @@ from smi_xds.mesh.model import (
     Workload,
 )
 from smi_xds.mesh.passes import Each, Graph, Groups, Table, Whole
+from smi_xds.mesh.reach import Admitted
 from smi_xds.mesh.traffic import Traffic
 from smi_xds.problems import Problem
 from smi_xds.values import ProxyId, ServiceRef, SpiffeId
@@ -37,11 +37,11 @@ class InterceptionPasses:
         services: Table[ServiceRef, Service],
         traffic: Table[ServiceRef, Traffic],
         workloads: Table[ProxyId, Workload],
-        grants: Callable[[SpiffeId], tuple[Grant, ...]],
+        admitted: Callable[[SpiffeId], Admitted],
     ) -> None:
         self._services = services
         self._traffic = traffic
-        self._grants = grants
+        self._admitted = admitted
         self._there: Groups[str, ProxyId, Workload] = graph.groups(workloads, _is_intercepted)
         self._claims: Each[ServiceRef, tuple[Claim, ...]]
         self._claims = graph.each(services, lambda it: address_claims(services[it]) or None)
@@ -73,7 +73,7 @@ class InterceptionPasses:
         service = self._services[ref]
         if not service.headless:
             return None
-        return pod_routes(service, self._traffic[ref].ports, self._grants)
+        return pod_routes(service, self._traffic[ref].ports, self._admitted)
 
     def _all_pods(self) -> Mapping[PortRef, PortRoutes]:
         intercepted = bool(self._there.mapping())

@@ -1,33 +1,84 @@
 """Who may call which service port, seen from the caller: what each sidecar needs to know."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeAlias
 
-from smi_xds.mesh.model import Grant, PortRef, PortRoutes, Protocol, Service, ServicePort
-from smi_xds.values import AccessMode, SpiffeId
+from smi_xds.mesh.model import (
+    Grant,
+    PortRef,
+    PortRoutes,
+    Protocol,
+    Service,
+    ServicePort,
+    Workload,
+)
+from smi_xds.values import AccessMode, ServiceRef, SpiffeId
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A target port, as one service leads to it."""
+
+    service: ServiceRef
+    number: int
+    udp: bool
+
+
+Admitted: TypeAlias = Mapping[Door, frozenset[SpiffeId]]
+"""Whom the workloads of one identity let in at each of their doors, from anywhere or from some
+address."""
+
+
+def admitted(workloads: Iterable[Workload]) -> Admitted:
+    """Read it from the very grants by which they judge.
+
+    Their word counts and not the service's: they may speak another protocol than it says, and
+    not see what address a caller has.
+    """
+    found: defaultdict[Door, set[SpiffeId]] = defaultdict(set)
+    for workload in workloads:
+        for door, grants in _doors(workload):
+            found[door].update(source.identity for grant in grants for source in grant.sources)
+    return {door: frozenset(callers) for door, callers in found.items()}
+
+
+def judged_by(workload: Workload) -> Hashable:
+    """What decides, beside the TrafficTargets, whom a workload lets in."""
+    return workload.ports, workload.udp_ports, workload.sidecar.sees_addresses
+
+
+def _doors(workload: Workload) -> Iterator[tuple[Door, tuple[Grant, ...]]]:
+    for port in workload.ports:
+        for service in port.services:
+            yield Door(service, port.number, udp=False), port.grants
+    for udp_port in workload.udp_ports:
+        for name in dict.fromkeys(ref.service for ref in udp_port.services):
+            yield Door(name, udp_port.number, udp=True), udp_port.grants
 
 
 def with_callers(
     routes: PortRoutes,
-    backends: tuple[Service | None, ...],
-    grants: tuple[tuple[SpiffeId, tuple[Grant, ...]], ...],
+    backends: Iterable[Service],
+    at: Callable[[SpiffeId], Admitted],
 ) -> PortRoutes:
     """The routes with everyone who has a right to anything behind them.
 
-    `backends` are the services that the entries name (the root's own last); `grants` those of
-    the identities behind them. Access is enforced where traffic arrives: an endpoint outside the
-    mesh has nobody who could, so anyone may call it.
+    `backends` are the services that the entries name; `at` says whom the workloads of an identity
+    let in. Access is enforced where traffic arrives: an endpoint outside the mesh has nobody who
+    could, so anyone may call it.
     """
     udp = routes.ref.udp
-    there = [service.port(routes.port, udp=udp) for service in backends if service is not None]
-    ports = [port for port in there if port is not None]
-    if not any(port.targets for port in ports):
+    there = ((it.service, port) for it in backends if (port := it.port(routes.port, udp=udp)))
+    ports = [(service, port) for service, port in there if port.targets]
+    if not ports:
         # Nothing to protect, and nobody to ask: the honest answer is 503, not 403.
         return replace(routes, callers=None)
     callers: set[SpiffeId] = set()
-    for port in ports:
-        found = _callers(port, dict(grants), routes.protocol)
+    for service, port in ports:
+        found = _callers(service, port, at)
         if found is None:
             return replace(routes, callers=None)
         callers |= found
@@ -35,15 +86,14 @@ def with_callers(
 
 
 def _callers(
-    port: ServicePort, grants: Mapping[SpiffeId, tuple[Grant, ...]], protocol: Protocol
+    service: ServiceRef, port: ServicePort, at: Callable[[SpiffeId], Admitted]
 ) -> set[SpiffeId] | None:
     callers: set[SpiffeId] = set()
     for target in port.targets:
         if target.identity is None or target.access is not AccessMode.STRICT:
             return None
-        for grant in grants.get(target.identity, ()):
-            if grant.admits(target.port, protocol):
-                callers.update(source.identity for source in grant.sources)
+        door = Door(service, target.port, udp=port.protocol is Protocol.UDP)
+        callers |= at(target.identity).get(door, frozenset())
     return callers
 
 

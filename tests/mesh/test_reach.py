@@ -5,7 +5,9 @@ import pytest
 from smi_xds.mesh import reach
 from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, Protocol, Service, ServicePort, Target
 from smi_xds.mesh.reach import BOUND_PORTS, bound_ports, claims
+from smi_xds.objects.kube import Transport
 from smi_xds.objects.parse import MeshObject
+from smi_xds.objects.smi import IdentityBinding, Subject
 from smi_xds.values import AccessMode, ServiceRef
 from tests.support.mesh import build_mesh
 from tests.support.objects import (
@@ -19,8 +21,10 @@ from tests.support.objects import (
     mk_split,
     mk_target,
     mk_tcp_route,
+    mk_udp_route,
     spiffe,
     tcp,
+    udp,
 )
 
 WORLD = (
@@ -34,6 +38,13 @@ WORLD = (
 
 def build(*objects: MeshObject, access: AccessMode = AccessMode.STRICT) -> Mesh:
     return build_mesh(*WORLD, *objects, settings=MeshSettings(access=access))
+
+
+BINDING = Subject(kind="IdentityBinding", name="callers")
+
+
+def mk_binding(name: str, *, labels: dict[str, str]) -> IdentityBinding:
+    return IdentityBinding(namespace=NS, name=name, match_labels=tuple(sorted(labels.items())))
 
 
 def ref(service: str, port: int = 80) -> PortRef:
@@ -93,6 +104,66 @@ def test_a_split_root_is_reached_by_the_callers_of_its_backends() -> None:
     )
     assert mesh.reach == {spiffe("client"): frozenset({ref("root"), ref("v1")})}
     assert mesh.open == {ref("v2")}
+
+
+# ------------------------------------------------------------------ whose word counts
+
+
+def test_who_is_refused_for_a_conflict_of_protocols_is_not_told() -> None:
+    """The first Service says TCP, which an HTTPRouteGroup opens to nobody: 403 for both."""
+    first = mk_service("a", mk_port(80, "tcp"), app="web")
+    mesh = build(first, mk_target("t", ["client"], "web", http("all")))
+    assert mesh.reach == {}
+    mesh = build(first, mk_target("t", ["client"], "web", tcp("all")))
+    assert mesh.reach == {spiffe("client"): {ref("a"), ref("web"), ref("web", 5432)}}
+
+
+def test_who_is_let_in_in_spite_of_a_conflict_is_told() -> None:
+    """Requests are judged there, whatever the second Service says of them."""
+    second = mk_service("web-too", mk_port(80, "tcp"), app="web")
+    mesh = build(second, mk_target("t", ["client"], "web", http("all")))
+    assert mesh.reach == {spiffe("client"): {ref("web"), ref("web-too")}}
+
+
+def test_nobody_is_told_of_a_port_that_stays_closed() -> None:
+    """Its sidecar uses the number itself."""
+    mesh = build(
+        mk_service("odd", mk_port(80, target=15001), app="web"),
+        mk_target("t", ["client"], "web", tcp("all")),
+    )
+    assert mesh.reach == {spiffe("client"): {ref("web"), ref("web", 5432)}}
+
+
+def test_who_is_told_by_an_address_that_nobody_sees_is_not_told() -> None:
+    """Of two pods of one account an intercepted one sees who calls, and a bound one does not."""
+    mesh = build(
+        mk_pod("more", "10.0.0.3", account="web", sidecar="intercepted"),
+        mk_service("more"),
+        mk_binding("callers", labels={"app": "client"}),
+        mk_target("t", [BINDING], "web", http("all")),
+    )
+    assert mesh.reach == {spiffe("client"): {ref("more")}}
+
+
+def test_who_may_call_one_pod_is_not_told_of_others_of_its_account() -> None:
+    """An IdentityBinding that selects pods protects those: elsewhere nobody is let in by it."""
+    mesh = build(
+        mk_pod("more", "10.0.0.3", account="web"),
+        mk_service("more"),
+        mk_binding("callers", labels={"app": "more"}),
+        mk_target("t", ["client"], BINDING, http("all")),
+    )
+    assert mesh.reach == {spiffe("client"): {ref("more")}}
+
+
+def test_an_udp_port_has_callers_of_its_own() -> None:
+    """A TCP and a UDP port of one number are two doors."""
+    mesh = build(
+        mk_service("both", mk_port(80), mk_port(80, "u", transport=Transport.UDP), app="web"),
+        mk_udp_route("all"),
+        mk_target("t", ["client"], "web", udp("all")),
+    )
+    assert mesh.reach == {spiffe("client"): {PortRef(ServiceRef(NS, "both"), 80, udp=True)}}
 
 
 # ------------------------------------------------------------------ local ports

@@ -269,7 +269,7 @@ class Oracle:
         if all(split.matches for split in splits):
             backends.add((service.namespace, service.name))
         return any(
-            self._admits_something(source, endpoint, port.protocol)
+            self._admits_something(source, endpoint)
             for key in backends
             if (backend := self._objects.services.get(key)) is not None
             if (other := backend.port(port.number)) is not None and other.protocol == port.protocol
@@ -293,16 +293,16 @@ class Oracle:
         judged = request if protocol == "http" else None
         return any(self._grants(t, source, pod, port, judged) for t in self._objects.targets)
 
-    def _admits_something(self, source: Account, endpoint: _Endpoint, spoken: str) -> bool:
-        pod, port = endpoint.pod, endpoint.port
+    def _admits_something(self, source: Account, endpoint: _Endpoint) -> bool:
+        pod, port, protocol = endpoint.pod, endpoint.port, self._protocol_at(endpoint)
         if not _is_meshed(pod) or self._mode(pod, "access") == "permissive":
             return True
         return any(
             self._covers(target, source, pod, port)
             and (
-                (spoken == "http" and any(self._matches(target, rules)))
+                (protocol == "http" and any(self._matches(target, rules)))
                 if (rules := _of_kind(target, "HTTPRouteGroup"))
-                else _of_kind(target, "TCPRoute")
+                else (protocol and _of_kind(target, "TCPRoute"))
             )
             for target in self._objects.targets
         )
