@@ -24,6 +24,7 @@ from smi_xds.identity.rotation import adopt, advance, begin, is_due, reported
 from smi_xds.identity.signer import create_signer
 from smi_xds.identity.state import (
     ConflictError,
+    ExpiredStateError,
     StateStore,
     Stored,
     UnreachableStateError,
@@ -97,26 +98,39 @@ class Keeper:
     async def _open(self, trust_domain: str) -> None:
         now = self._clock()
         self._stored = await self._store.read()
-        state = read_state(self._stored, self._store, now=now, trust_domain=trust_domain)
+        try:
+            state = read_state(self._stored, self._store, now=now, trust_domain=trust_domain)
+        except ExpiredStateError as error:
+            if self._files is None:
+                raise
+            state = error.state
         if self._files is not None:
             # What cannot be used is an error now; later it would be a line in the log.
             domain = trust_domain if state is None else state.active.trust_domain
             self._brought = read_brought(self._files, trust_domain=domain, now=now)
-        if created := state is None:
+            if state is not None and now >= state.active.not_after:
+                state = adopt(state, self._brought.signer, now=now)
+                await self._write_first(state, created=False)
+                return
+        if state is None:
             state = (
                 new_state(self._stored, self._store, trust_domain=trust_domain, now=now)
                 if self._brought is None
                 else state_of(self._brought.signer, now=now)
             )
-            with suppress(ConflictError):  # taken at the next look: somebody was faster
-                await self._store.write(files_of(state), over=self._stored)
-                self._stored = await self._store.read()
-                written = read_state(self._stored, self._store, now=now)
-                self._take(written or state, created=created)
+            await self._write_first(state, created=True)
             return
         self._take(state, created=False)
         # Whoever served before this process reported it, or the floor waits for it.
         self._served_since = state.began
+
+    async def _write_first(self, state: State, *, created: bool) -> None:
+        """Begin with another state than was read; where somebody was faster, look again."""
+        with suppress(ConflictError):
+            await self._store.write(files_of(state), over=self._stored)
+            self._stored = await self._store.read()
+            written = read_state(self._stored, self._store, now=self._clock())
+            self._take(written or state, created=created)
 
     async def run(self, distribution: Distribution) -> NoReturn:
         """Follow, report and lead, for ever."""
@@ -147,7 +161,10 @@ class Keeper:
         stored = await self._store.read()
         if stored.version == self._stored.version:
             return
-        state = read_state(stored, self._store, now=self._clock())
+        try:
+            state = read_state(stored, self._store, now=self._clock())
+        except ExpiredStateError as error:
+            state = error.state  # what takes over from it is decided below
         self._stored = stored
         if state is None:
             # Lost: what others trust is known here still.

@@ -73,7 +73,14 @@ def begin(state: State, successor: Signer, *, now: datetime) -> State:
 
 
 def adopt(state: State, signer: Signer, *, now: datetime) -> State:
-    """Let another signer take over: at once below the same root, in phases below another one."""
+    """Let another signer take over: at once below the same root, in phases below another one.
+
+    At once as well where the one of now has ended: what it signed has, too, and refuses nobody.
+    """
+    if now >= state.active.not_after:
+        return _next(
+            state, phase=Phase.STEADY, signer=signer, successor=None, forced=False, now=now
+        )
     if signer.root != state.signer.root or signer.trust_domain != state.signer.trust_domain:
         return begin(state, signer, now=now)
     if state.phase is not Phase.STEADY:
@@ -131,7 +138,9 @@ def advance(state: State, *, now: datetime) -> State | None:
     """The next phase, if it is time; None while there is something to wait for."""
     if state.phase is Phase.STEADY:
         return None
-    if not standing(state, now=now).is_over(now, forced=state.forced):
+    # By one that has ended nothing can be signed, and nothing that it signed is believed.
+    has_ended = state.phase is Phase.TRUST and now >= state.signer.not_after
+    if not (has_ended or standing(state, now=now).is_over(now, forced=state.forced)):
         return None
     successor = state.successor
     assert successor is not None

@@ -50,6 +50,14 @@ class UnreachableStateError(IdentityError):
     """It cannot be read or written just now; later it may."""
 
 
+class ExpiredStateError(IdentityError):
+    """It can be read, and nobody can sign by it any more."""
+
+    def __init__(self, message: str, state: State) -> None:
+        super().__init__(message)
+        self.state = state
+
+
 class StateStore(Protocol):
     """Keeps the state for all who serve by it."""
 
@@ -156,7 +164,10 @@ def files_of(state: State) -> Mapping[str, bytes]:
 def read_state(
     stored: Stored, store: StateStore, *, now: datetime, trust_domain: str = ""
 ) -> State | None:
-    """What is kept there, None where nothing is yet; IdentityError where it cannot be used."""
+    """What is kept there, None where nothing is yet; IdentityError where it cannot be used.
+
+    ExpiredStateError where another signer can take over from it.
+    """
     if DOCUMENT in stored.files:
         try:
             state = parse_state(stored.files[DOCUMENT])
@@ -233,9 +244,10 @@ def _check_time(state: State, store: StateStore, *, name: str, now: datetime) ->
             f"set the clock, which says {now:%Y-%m-%d %H:%M:%S}"
         )
     if now >= signer.not_after:
-        raise IdentityError(
+        raise ExpiredStateError(
             f"{store.where(name)} expired at {signer.not_after:%Y-%m-%d %H:%M:%S} UTC: "
-            f"{_away(store)}"
+            f"{_away(store)}",
+            state,
         )
 
 

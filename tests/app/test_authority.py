@@ -1,7 +1,7 @@
 """The keeper of the authority: follows the state, reports, leads, and outlives every mishap."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from smi_xds.identity.rotation import begin
 from smi_xds.identity.signer import create_signer
 from smi_xds.identity.state import (
     ConflictError,
+    ExpiredStateError,
     FolderStore,
     Stored,
     UnreachableStateError,
@@ -386,3 +387,51 @@ async def test_files_that_are_bad_are_an_error_at_the_start_and_a_line_later(
     other = Replica(tmp_path / "state", clock, brought=files.config)
     with pytest.raises(IdentityError, match="has no readable certificates in PEM"):
         await other.open()
+
+
+async def test_files_that_were_renewed_too_late_are_taken_at_the_start(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """All servers were off when the intermediate ended: nothing has to be deleted by hand."""
+    files = brought_files(tmp_path / "pki")
+    before = Replica(tmp_path / "state", clock, brought=files.config)
+    await before.open()
+    clock.now += timedelta(days=400)
+    one = Replica(tmp_path / "state", clock, brought=files.config)
+    with pytest.raises(IdentityError, match=r"--ca-cert .* is valid from .* and not now"):
+        await one.open()
+    with pytest.raises(IdentityError, match=r"authority.json expired at 2031-01-01"):
+        await Replica(tmp_path / "state", clock).open()
+
+    late = brought_files(tmp_path / "other", now=clock.now)
+    one = Replica(tmp_path / "state", clock, brought=late.config)
+    await one.open()
+
+    assert one.keeper.current.now.roots == (late.root,)
+    assert not one.keeper.current.now.created
+    assert (await one.step()).phase is Phase.STEADY
+    assert one.state.epoch == before.keeper.state.epoch + 1
+
+
+async def test_files_that_are_renewed_too_late_are_taken_at_once(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Also below another root: nobody has a certificate that others would refuse."""
+    files = brought_files(tmp_path / "pki")
+    one = Replica(tmp_path / "state", clock, brought=files.config)
+    await one.open()
+    await one.step()
+    clock.now += timedelta(days=400)
+    with pytest.raises(ExpiredStateError):  # for whoever looks at it; the server goes on
+        await one.step()
+    assert one.keeper.current.now.roots == (files.root,)
+    stored = one.store.load()
+    one.store.save({**stored.files, "ca.crt": b"touched"}, over=stored)
+
+    late = brought_files(tmp_path / "other", now=clock.now)
+    for file, newer in zip(astuple(files.config), astuple(late.config), strict=True):
+        file.write_bytes(newer.read_bytes())
+    await one.step()
+
+    assert one.keeper.current.now.roots == (late.root,)
+    assert one.state.phase is Phase.STEADY

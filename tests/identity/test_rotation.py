@@ -507,6 +507,20 @@ def test_only_one_rotation_is_under_way() -> None:
         force(state)
 
 
+def test_nobody_waits_for_what_has_ended() -> None:
+    """A root that ends while its successor is made known is not waited for: it signs nothing."""
+    state = mk_state()
+    end = state.signer.not_after
+    trust = begin(state, create_signer("cluster.local", now=end), now=end - HOUR)
+
+    assert advance(trust, now=end - timedelta(seconds=1)) is None
+    sign = advance(trust, now=end)
+
+    assert sign is not None
+    assert sign.phase is Phase.SIGN
+    assert advance(sign, now=end + FLOOR) is None, "proxies are waited for as ever"
+
+
 def test_trust_domains_change_by_the_same_road() -> None:
     """Both are accepted in between, and the former is remembered for servers' flags."""
     trust = begin(mk_state(), mk_next("example.org"), now=NOW)

@@ -77,18 +77,20 @@ class BroughtFiles:
     config: BroughtConfig
     root: x509.Certificate
     root_key: ec.EllipticCurvePrivateKey
+    now: datetime
 
     def renew(self) -> None:
         """Another intermediate below the same root."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = mk_ca("intermediate", key, issuer=(self.root, self.root_key), path_length=0)
+        issuer = (self.root, self.root_key)
+        certificate = mk_ca("intermediate", key, issuer=issuer, path_length=0, now=self.now)
         assert self.config.root is not None
         self.config.root.write_bytes(pem(self.root))
         self.config.key.write_bytes(key_pem(key))
         self.config.chain.write_bytes(pem(certificate))
 
 
-def brought_files(folder: Path) -> BroughtFiles:
+def brought_files(folder: Path, *, now: datetime = NOW) -> BroughtFiles:
     """A root, and an intermediate in `tls.crt`, `tls.key` and `ca.crt`."""
     folder.mkdir()
     key = ec.generate_private_key(ec.SECP256R1())
@@ -96,8 +98,9 @@ def brought_files(folder: Path) -> BroughtFiles:
         config=BroughtConfig(
             chain=folder / "tls.crt", key=folder / "tls.key", root=folder / "ca.crt"
         ),
-        root=mk_ca("root", key),
+        root=mk_ca("root", key, now=now),
         root_key=key,
+        now=now,
     )
     files.renew()
     return files
