@@ -58,11 +58,6 @@ class Report:
     named: tuple[str, ...] = ()
     """Some of them."""
 
-    @property
-    def is_done(self) -> bool:
-        """Every proxy has what this epoch is about."""
-        return not (self.waiting or self.refusing)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:

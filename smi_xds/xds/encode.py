@@ -91,13 +91,6 @@ def length_delimited(number: int, payload: bytes) -> bytes:
     return wire.delimited(wire.tag(number, wire.DELIMITED), payload)
 
 
-def field_tag(cls: type[Message], name: str) -> bytes:
-    """What stands before each value of this field; before its length, if it has one."""
-    field = _field(cls, name)
-    packed = field.repeated and field.kind not in ("string", "bytes", "message")
-    return wire.tag(field.number, wire.DELIMITED if packed else wire.WIRE_TYPES[field.kind])
-
-
 def fragment(cls: type[Message], name: str, payload: bytes) -> bytes:
     """One encoded element of a message field, tagged, ready to be joined with others."""
     field = _field(cls, name)

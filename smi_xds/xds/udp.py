@@ -70,8 +70,6 @@ _RECEIVE_BUFFER = SocketOption(description="SO_RCVBUF", level=1, name=8, int_val
 # would be lost.
 _WAITING_BYTES, _WAITING_DATAGRAMS = 256 * 1024, 1024
 
-_LOOPBACK = "127.0.0.1"
-
 
 def udp_resources(
     workload: Workload, local: tuple[tuple[PortRef, int, bool], ...]

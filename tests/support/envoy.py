@@ -43,10 +43,6 @@ class EnvoyProcess:
         """The body of an admin page; OSError while Envoy does not answer with 200."""
         return await asyncio.to_thread(_fetch, f"http://{self.admin_host}:{self.admin_port}{path}")
 
-    async def admin_json(self, path: str) -> object:
-        """The same page, parsed."""
-        return json.loads(await self.admin_get(path))
-
     async def stats(self, containing: str = "") -> dict[str, int]:
         """Counters and gauges by name; those whose name matches, where one is given."""
         lines = (await self.admin_get(f"/stats?filter={containing}")).splitlines()

@@ -81,13 +81,12 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptions
 from envoy_data_plane.envoy.type.matcher.v3 import PathMatcher, RegexMatcher, StringMatcher
-from envoy_data_plane.google.protobuf import Any, DoubleValue, FieldOptions, Int32Value, Struct
+from envoy_data_plane.google.protobuf import Any, DoubleValue, Int32Value, Struct
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smi_xds.xds.encode import (
     encode,
-    field_tag,
     fragment,
     length_delimited,
     pack,
@@ -357,13 +356,9 @@ def test_virtual_hosts_join_to_the_whole_route_configuration() -> None:
     around = RouteConfiguration(name="routes", response_headers_to_remove=["x"])
     whole = RouteConfiguration(name="routes", virtual_hosts=hosts, response_headers_to_remove=["x"])
 
-    tagged = [field_tag(RouteConfiguration, "virtual_hosts") + _sized(encode(h)) for h in hosts]
+    tagged = [fragment(RouteConfiguration, "virtual_hosts", encode(host)) for host in hosts]
 
     assert splice(around, "virtual_hosts", tagged) == bytes(whole)
-
-
-def _sized(payload: bytes) -> bytes:
-    return bytes([len(payload)]) + payload
 
 
 def test_length_delimited_is_a_tagged_field() -> None:
@@ -372,17 +367,10 @@ def test_length_delimited_is_a_tagged_field() -> None:
     assert length_delimited(200, b"x" * 300)[:4] == b"\xc2\x0c\xac\x02"
 
 
-def test_field_tag_of_a_packed_field_is_length_delimited() -> None:
-    """Repeated numbers are packed into one length-delimited value."""
-    assert field_tag(Endpoint, "hostname") == b"\x1a"
-    assert field_tag(SocketAddress, "port_value") == b"\x18"
-    assert field_tag(FieldOptions, "targets")[0] & 7 == 2
-
-
 @pytest.mark.parametrize(
     "use, message",
     [
-        (lambda: field_tag(Cluster, "nope"), "Cluster has no field 'nope'"),
+        (lambda: fragment(Cluster, "nope", b""), "Cluster has no field 'nope'"),
         (lambda: fragment(Cluster, "name", b""), "Cluster.name holds no messages"),
         (lambda: splice(Cluster(), "name", []), "Cluster.name is no list of messages"),
         (lambda: splice(Cluster(), "load_assignment", []), "is no list of messages"),

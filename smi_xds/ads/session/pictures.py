@@ -31,7 +31,6 @@ class Interest:
 
 
 NO_INTEREST: Final = Interest(wildcard=False, names=frozenset())
-EVERYTHING: Final = Interest(wildcard=True, names=frozenset())
 
 
 class Picture:
