@@ -35,13 +35,12 @@ from smi_xds.demo.envoy import envoy_binary, running_sidecar
 from smi_xds.identity.ca import LEAF_USAGE, Authority
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.serving import ServerTls
-from smi_xds.identity.state import load_or_create
 from smi_xds.values import ProxyId, ServiceAccountRef, SpiffeId
 from smi_xds.xds.resources import CLUSTER, SECRET
 from tests.ads.client import Stream, names, stream
 from tests.ads.play import resources
 from tests.support.certificates import key_usage
-from tests.support.identity import mk_authority
+from tests.support.identity import load_or_create, mk_authority
 from tests.support.wait import eventually_async
 
 STORY = Path(app.__file__).parents[1] / "demo" / "story"

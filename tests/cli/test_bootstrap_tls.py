@@ -9,8 +9,8 @@ import yaml
 
 from smi_xds.cli.bootstrap_tls import POD_FILES, POD_ROOT, POD_TOKEN
 from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from tests.support.cli import run_cli
+from tests.support.identity import load_or_create
 
 MANIFEST = Path(__file__).parents[2] / "deploy" / "sidecar" / "pod.yaml"
 STORY = Path(__file__).parents[2] / "smi_xds" / "demo" / "story"

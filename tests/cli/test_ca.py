@@ -10,8 +10,9 @@ import pytest
 from smi_xds.identity.document import Report, State
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.rotation import advance, reported
-from smi_xds.identity.state import FolderStore, files_of, load_or_create, read_state
+from smi_xds.identity.state import FolderStore, files_of, read_state
 from tests.support.cli import run_cli
+from tests.support.identity import load_or_create
 
 
 @pytest.fixture

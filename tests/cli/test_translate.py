@@ -11,8 +11,8 @@ from smi_xds import demo
 from smi_xds.cli.output import readable, to_yaml
 from smi_xds.demo.envoy import envoy_binary
 from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from tests.support.cli import run_cli
+from tests.support.identity import load_or_create
 
 STORY = Path(demo.__file__).with_name("story")
 STORE = ("--files", STORY, "--proxy", "bookstore/bookstore-v1")

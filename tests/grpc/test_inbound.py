@@ -10,10 +10,10 @@ import pytest
 
 from smi_xds.identity.handout import hand_out
 from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from smi_xds.mesh.model import InboundPort, Workload
 from smi_xds.values import ServiceAccountRef, SpiffeId
 from tests.support.grpc_clients import grpc_application
+from tests.support.identity import load_or_create
 from tests.support.live import LiveMesh, live_mesh
 
 pytestmark = pytest.mark.envoy

@@ -9,10 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from smi_xds.identity.handout import hand_out
-from smi_xds.identity.state import load_or_create
 from smi_xds.problems import IdentityError
 from smi_xds.values import ServiceAccountRef, SpiffeId
-from tests.support.identity import NOW
+from tests.support.identity import NOW, load_or_create
 
 JOB = SpiffeId.of("cluster.local", ServiceAccountRef("shop", "job"))
 

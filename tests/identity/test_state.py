@@ -19,12 +19,11 @@ from smi_xds.identity.state import (
     ConflictError,
     FolderStore,
     files_of,
-    load_or_create,
     read_state,
 )
 from smi_xds.problems import IdentityError
 from smi_xds.values import ServiceAccountRef, SpiffeId
-from tests.support.identity import NOW, mk_authority
+from tests.support.identity import NOW, load_or_create, mk_authority
 
 TRUST_DOMAIN = "cluster.local"
 

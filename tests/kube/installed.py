@@ -30,12 +30,12 @@ from smi_xds.crds.webhooks import VALIDATION_NAME
 from smi_xds.demo.processes import tethered
 from smi_xds.identity.ca import Authority
 from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from smi_xds.install.rights import cluster_rules, own_rules
 from smi_xds.objects.versions import SMI_KINDS
 from tests.kube.api import Kube, KubectlError
 from tests.kube.cluster import ADMIN_TOKEN, KubeCluster
 from tests.kube.test_conversion import COMMON, WRITTEN
+from tests.support.identity import load_or_create
 from tests.support.wait import eventually
 
 DEADLINE = 60.0

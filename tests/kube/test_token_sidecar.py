@@ -24,12 +24,11 @@ from smi_xds.config import parse_kubernetes, parse_serve, parse_xds_tls
 from smi_xds.demo import processes
 from smi_xds.demo.envoy import Sidecar, envoy_binary
 from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from tests.kube.api import Kube
 from tests.kube.cluster import KubeCluster
 from tests.kube.netns import in_netns
 from tests.kube.plugin import CRDS
-from tests.support.identity import mk_authority
+from tests.support.identity import load_or_create, mk_authority
 from tests.support.tokens import make_token
 from tests.support.wait import eventually_async
 

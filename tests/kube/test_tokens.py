@@ -15,11 +15,11 @@ from smi_xds.app import Running
 from smi_xds.app.xds_ports import TOKENS
 from smi_xds.config import parse_kubernetes, parse_serve, parse_xds_tls
 from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from smi_xds.xds.resources import CLUSTER, SECRET
 from tests.ads.client import Stream, stream
 from tests.kube.api import Kube
 from tests.kube.cluster import ADMIN_TOKEN, KubeCluster
+from tests.support.identity import load_or_create
 from tests.support.tokens import expired, make_token, signed
 from tests.support.wait import eventually_async
 

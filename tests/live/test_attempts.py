@@ -16,11 +16,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from smi_xds.demo import http1
 from smi_xds.identity.ca import create_key
 from smi_xds.identity.issuer import wall_clock
-from smi_xds.identity.state import load_or_create
 from smi_xds.problems import ProblemCode
 from smi_xds.xds.names import ALPN
 from smi_xds.xds.secrets import LONGEST_CHAIN
 from tests.support.certificates import CLIENT_AND_SERVER, Holder, mk_certificate
+from tests.support.identity import load_or_create
 from tests.support.live import LiveMesh, Reply, live_mesh
 from tests.support.wait import eventually_async
 

@@ -21,14 +21,13 @@ from smi_xds.demo.envoy import Sidecar
 from smi_xds.identity import ca
 from smi_xds.identity.embedded import EmbeddedIssuer
 from smi_xds.identity.serving import issue_serving
-from smi_xds.identity.state import load_or_create
 from smi_xds.problems import IdentityError
 from smi_xds.values import Secret, ServiceAccountRef, SpiffeId
 from smi_xds.xds.dump import resource_json
 from smi_xds.xds.secrets import Credentials, leaf_secret
 from tests.live.test_attempts import WORLD
 from tests.support.cli import run_cli
-from tests.support.identity import NOW, mk_authority
+from tests.support.identity import NOW, load_or_create, mk_authority
 from tests.support.live import _fetch, live_mesh
 
 WEB = SpiffeId.of("cluster.local", ServiceAccountRef("shop", "web"))
