@@ -27,6 +27,7 @@ from smi_xds.ads.auth import (
     unauthenticated,
 )
 from smi_xds.ads.session import Close, Refusal
+from smi_xds.ads.turns import Turns
 from smi_xds.values import ProxyId, Secret, ServiceAccountRef
 
 AUDIENCE: Final = "smi-xds"
@@ -96,12 +97,6 @@ class _Kept:
     """When the token does."""
 
 
-@dataclass(slots=True)
-class _Lane:
-    turns: asyncio.Semaphore
-    users: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
     key: bytes
@@ -129,8 +124,7 @@ class Tokens:
         self._reviewer = reviewer
         self._group = group
         self._clock = clock
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._lanes: dict[str, _Lane] = {}
+        self._turns = Turns(_AT_ONCE, of_one_host=_AT_ONCE_FROM_ONE)
         self._good: OrderedDict[bytes, _Kept] = OrderedDict()
         self._bad: OrderedDict[bytes, _Kept] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[_Verdict]] = {}
@@ -174,7 +168,7 @@ class Tokens:
 
     async def _review(self, question: _Question) -> _Verdict:
         try:
-            async with asyncio.timeout(_PATIENCE), self._lane(question.host), self._turns:
+            async with asyncio.timeout(_PATIENCE), self._turns.of(question.host):
                 self.reviews += 1
                 review = await self._reviewer.review(question.token, audience=AUDIENCE)
         except (ReviewError, TimeoutError) as error:
@@ -185,19 +179,6 @@ class Tokens:
             self._trouble = ""
             log.info("token_reviews_resumed")
         return verdict
-
-    @asynccontextmanager
-    async def _lane(self, host: str) -> AsyncIterator[None]:
-        """One of the few turns of an address."""
-        lane = self._lanes.setdefault(host, _Lane(asyncio.Semaphore(_AT_ONCE_FROM_ONE)))
-        lane.users += 1
-        try:
-            async with lane.turns:
-                yield
-        finally:
-            lane.users -= 1
-            if not lane.users:
-                self._lanes.pop(host, None)
 
     def _without_answer(self, key: bytes, reason: str) -> _Verdict:
         """A token that was good is good until it ends; another one has to come back."""

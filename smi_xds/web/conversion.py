@@ -13,39 +13,50 @@ import msgspec
 
 from smi_xds.objects.convert import convert
 from smi_xds.objects.faults import ParseError, printable
-from smi_xds.objects.fields import mapping
 from smi_xds.objects.parse import ref_of
 from smi_xds.web.review import (
     BadReviewError,
+    Request,
     Reviewed,
     Verdict,
     answer,
+    is_crowded,
     refusal,
     request_from,
+    text,
 )
 
 API_VERSION: Final = "apiextensions.k8s.io/v1"
 KIND: Final = "ConversionReview"
 
+# Of a whole list: 15,000 TrafficSplits of Flagger, with managedFields and conditions.
+_MOST_VALUES: Final = 2_000_000
+# One object, as it may be stored (etcd takes 1.5 MiB unless told otherwise), with some to spare.
+_LARGEST: Final = 3 << 20
+_MOST_IN_ONE: Final = 500_000
+# All that is given back; in other words, and with what the annotation keeps, objects grow.
+_LARGEST_ANSWER: Final = 48 << 20
+
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+
 
 def convert_review(body: bytes) -> Reviewed:
     """Convert all objects, or say which cannot be and why: then none is."""
     try:
-        return _answer(request_from(body, api_version=API_VERSION, kind=KIND))
+        return _answer(request_from(body, api_version=API_VERSION, kind=KIND, most=_MOST_VALUES))
     except BadReviewError as error:
         return refusal(error)
 
 
-def _answer(request: Mapping[str, Any]) -> Reviewed:
-    uid, objects, desired = (request.get(it) for it in ("uid", "objects", "desiredAPIVersion"))
-    if not isinstance(objects, list) or not isinstance(desired, str):
+def _answer(request: Request) -> Reviewed:
+    objects, desired = _objects(request), text(request, "desiredAPIVersion")
+    if objects is None or desired is None:
         raise BadReviewError(f"the request of a {KIND} needs objects and desiredAPIVersion")
-    verdict = Verdict.CONVERTED
+    verdict, uid = Verdict.CONVERTED, text(request, "uid")
     try:
-        converted = [_converted(it, place, desired) for place, it in enumerate(objects)]
         response: Mapping[str, Any] = {
             "uid": uid,
-            "convertedObjects": converted,
+            "convertedObjects": _all_converted(objects, desired),
             "result": {"status": "Success"},
         }
     except _ConversionError as error:
@@ -54,17 +65,61 @@ def _answer(request: Mapping[str, Any]) -> Reviewed:
         response = {"uid": uid, "convertedObjects": [], "result": result}
         verdict = Verdict.FAILED
     reply = answer(api_version=API_VERSION, kind=KIND, response=response)
-    return Reviewed(reply, verdict, Counter(str(mapping(it).get("kind")) for it in objects))
+    return Reviewed(reply, verdict, Counter(map(_kind, objects)))
+
+
+def _objects(request: Request) -> list[msgspec.Raw] | None:
+    try:
+        return _items.decode(request.get("objects", b"null"))
+    except msgspec.ValidationError:
+        return None
+
+
+class _Kinded(msgspec.Struct):
+    kind: str = "None"
+
+
+_kinded = msgspec.json.Decoder(_Kinded)
+
+
+def _kind(raw: msgspec.Raw) -> str:
+    try:
+        return _kinded.decode(raw).kind
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "None"
 
 
 class _ConversionError(Exception):
     """One object cannot be converted."""
 
 
-def _converted(document: object, place: int, desired: str) -> msgspec.Raw:
-    """Encoded at once: what cannot be written is this object's fault, not the whole review's."""
+def _all_converted(objects: list[msgspec.Raw], desired: str) -> list[msgspec.Raw]:
+    converted, size = [], 0
+    for place, raw in enumerate(objects):
+        converted.append(_converted(raw, place, desired))
+        size += len(bytes(converted[-1]))
+        if size > _LARGEST_ANSWER:
+            raise _ConversionError(f"the first {place + 1} objects are too large: ask for fewer")
+    return converted
+
+
+def _document(raw: msgspec.Raw, place: int) -> Mapping[str, Any]:
+    # One after the other: what Python makes of them all together takes many times their size.
+    body = bytes(raw)
+    if len(body) > _LARGEST or is_crowded(body, _MOST_IN_ONE):
+        raise _ConversionError(f"objects[{place}] is larger than an API server keeps")
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _ConversionError(f"objects[{place}] cannot be read: {error}") from error
     if not isinstance(document, Mapping):
         raise _ConversionError(f"objects[{place}] is no object")
+    return document
+
+
+def _converted(raw: msgspec.Raw, place: int, desired: str) -> msgspec.Raw:
+    """Encoded at once: what cannot be written is this object's fault, not the whole review's."""
+    document = _document(raw, place)
     try:
         return msgspec.Raw(msgspec.json.encode(convert(document, _version(document, desired))))
     except ParseError as error:

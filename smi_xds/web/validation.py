@@ -19,11 +19,14 @@ from smi_xds.objects.smi import SmiObject
 from smi_xds.problems import Problem
 from smi_xds.web.review import (
     BadReviewError,
+    Request,
     Reviewed,
     Verdict,
     answer,
     refusal,
     request_from,
+    text,
+    value,
 )
 
 API_VERSION: Final = "admission.k8s.io/v1"
@@ -32,6 +35,8 @@ KIND: Final = "AdmissionReview"
 # Where all warnings have more than 4096 characters, API servers cut each after 256.
 _MOST_WARNINGS: Final = 10
 _LONGEST_WARNING: Final = 400
+# Of both objects: one of 1.5 MiB, the most that is stored, has 170,000.
+_MOST_VALUES: Final = 500_000
 
 Foresee: TypeAlias = Callable[[SmiObject], tuple[Problem, ...]]
 """What the mesh would say of an object."""
@@ -40,14 +45,14 @@ Foresee: TypeAlias = Callable[[SmiObject], tuple[Problem, ...]]
 def validate_review(body: bytes, *, foresee: Foresee) -> Reviewed:
     """Allow or refuse one change of one object, and warn of what is wrong with it."""
     try:
-        request = request_from(body, api_version=API_VERSION, kind=KIND)
-        judged = _judged(request, foresee)
+        request = request_from(body, api_version=API_VERSION, kind=KIND, most=_MOST_VALUES)
+        new = value(request, "object")
+        judged = _judged(request, new, foresee)
     except BadReviewError as error:
         return refusal(error)
-    response = {"uid": request["uid"], **judged}
+    response = {"uid": text(request, "uid"), **judged}
     reply = answer(api_version=API_VERSION, kind=KIND, response=response)
-    kind = str(mapping(request.get("object")).get("kind"))
-    return Reviewed(reply, _verdict(judged), {kind: 1})
+    return Reviewed(reply, _verdict(judged), {str(mapping(new).get("kind")): 1})
 
 
 def _verdict(judged: Mapping[str, Any]) -> Verdict:
@@ -56,10 +61,10 @@ def _verdict(judged: Mapping[str, Any]) -> Verdict:
     return Verdict.WARNED if "warnings" in judged else Verdict.ALLOWED
 
 
-def _judged(request: Mapping[str, Any], foresee: Foresee) -> Mapping[str, Any]:
-    if request.get("operation") not in {"CREATE", "UPDATE"}:
+def _judged(request: Request, new: object, foresee: Foresee) -> Mapping[str, Any]:
+    if text(request, "operation") not in {"CREATE", "UPDATE"}:
         return {"allowed": True}  # what goes can restrict nothing any more, nor be in the way
-    new, old = request.get("object"), request.get("oldObject")
+    old = value(request, "oldObject")
     if not isinstance(new, dict):
         raise BadReviewError(f"the request of an {KIND} has no object")
     document = _named(new, request)
@@ -98,13 +103,13 @@ def _in_words_of(document: Mapping[str, Any], problem: Problem) -> Problem:
     return replace(problem, field=field)
 
 
-def _named(new: Mapping[str, Any], request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _named(new: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
     """With what may be known to the request alone: a name that is to be made, the namespace."""
     metadata = mapping(new.get("metadata"))
     made = f"{metadata['generateName']}x" if metadata.get("generateName") else None
     given = {
-        "name": metadata.get("name") or request.get("name") or made,
-        "namespace": metadata.get("namespace") or request.get("namespace"),
+        "name": metadata.get("name") or text(request, "name") or made,
+        "namespace": metadata.get("namespace") or text(request, "namespace"),
     }
     given = {key: value for key, value in given.items() if value}
     return {**new, "metadata": {**metadata, **given}}

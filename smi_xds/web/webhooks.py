@@ -13,8 +13,8 @@ _MIB: Final = 1 << 20
 
 # An API server takes objects up to 3 MiB, and an update is judged with the former object.
 _VALIDATE_LIMIT: Final = 8 * _MIB
-# A list is converted in one review: 20,000 TrafficSplits of Flagger, written with all that
-# managedFields add.
+# A list is converted in one review: 15,000 TrafficSplits of Flagger, written with all that
+# managedFields and conditions add.
 _CONVERT_LIMIT: Final = 32 * _MIB
 
 

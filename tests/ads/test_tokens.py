@@ -263,7 +263,7 @@ async def test_one_address_keeps_only_its_share_of_reviews_busy(
 
     assert isinstance(honest.result(), PodProof)
     assert all(task.done() for task in forged)
-    assert tokens._lanes == {}
+    assert tokens._turns._lanes == {}
 
 
 async def test_what_is_remembered_is_bounded(

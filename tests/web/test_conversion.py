@@ -1,6 +1,7 @@
 """ConversionReviews, answered."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from smi_xds.objects.convert import convert
 from smi_xds.objects.versions import SMI_KINDS
+from smi_xds.web import conversion as conversions
 from smi_xds.web.conversion import convert_review
 from smi_xds.web.review import Verdict
 from tests.support.smi_documents import KINDS_AND_VERSIONS, of_any_version
@@ -139,8 +141,10 @@ HEAD = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"}
     [
         (b"", "the body is no JSON: "),
         (b"{", "the body is no JSON: "),
-        (b'{"a": "\xff"}', "the body is no JSON: "),
-        (DEEP, "the body is no JSON: "),
+        (b'{"kind": "\xff"}', "the body is no JSON: "),
+        (b'{"a": ' + DEEP + b"}", "the body is no JSON: "),
+        (b"{" * 2_000_001, "the body holds more than 2000000 values"),
+        (DEEP, "the body is no ConversionReview"),
         (b"[]", "the body is no ConversionReview"),
         (b"{}", "expected apiextensions.k8s.io/v1 ConversionReview, not None None: correct"),
         (
@@ -168,6 +172,53 @@ def test_what_is_no_review_is_one_line(body: bytes, message: str) -> None:
     assert reply.status == 400
     assert message in reply.body.decode()
     assert reply.body.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "objects, message",
+    [
+        (b'{"a": "\xff"}', "objects[0] cannot be read: "),
+        (b'{"a": ' + b"x" * 2 + b"}", "the body is no JSON"),
+        (b"1," * 500_001 + b"1", "objects[0] is no object"),
+        (b"[" + b"1," * 500_001 + b"1]", "objects[0] is larger than an API server keeps"),
+        (b'"' + b"x" * (3 << 20) + b'"', "objects[0] is larger than an API server keeps"),
+    ],
+)
+def test_objects_that_nobody_could_have_stored(objects: bytes, message: str) -> None:
+    """Each is looked at by itself, and those after it are not."""
+    request = b'"request": {"uid": "1", "desiredAPIVersion": "x/v1", "objects": [%s]}}' % objects
+    body = json.dumps(HEAD).encode()[:-1] + b", " + request
+
+    assert message in convert_review(body).reply.body.decode()
+
+
+def test_a_list_takes_the_memory_of_one_object() -> None:
+    """Beside its text: in Python, an object may take 60 times its size."""
+    dense = split(1) | {"spec": [{"a": {}}] * 5_000}
+    peaks = []
+    for number in (1, 8):
+        body = conversion([dense] * number, "split.smi-spec.io/v1alpha1")
+        tracemalloc.start()
+        try:
+            reviewed = convert_review(body)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert reviewed.kinds == {"TrafficSplit": number}
+        # The answer is put together of its parts, and then into the review.
+        peaks.append(peak - 3 * len(reviewed.reply.body))
+
+    assert peaks[1] < 2 * peaks[0]
+
+
+def test_an_answer_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects grow in other words: the review fails before they fill the memory."""
+    monkeypatch.setattr(conversions, "_LARGEST_ANSWER", 1000)
+    sent = [split(0, 100, version="v1alpha1") for _ in range(20)]
+
+    answered = response(convert_review(conversion(sent, "split.smi-spec.io/v1alpha4")))
+
+    assert "objects are too large: ask for fewer" in answered["result"]["message"]
 
 
 def test_a_list_of_thousands_is_answered_whole() -> None:

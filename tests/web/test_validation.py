@@ -249,6 +249,8 @@ def test_warnings_are_few_and_short() -> None:
         (b"<html>", "the body is no JSON: "),
         (b'{"apiVersion": "admission.k8s.io/v1beta1"}', "expected admission.k8s.io/v1"),
         (admission(None), "the request of an AdmissionReview has no object"),
+        (admission(split(1)).replace(b'"it"', b'"\xff"'), "the body is no JSON: "),
+        (admission({"a": [1] * 500_000}), "the body holds more than 500000 values"),
     ],
 )
 def test_what_is_no_review_is_one_line(body: bytes, message: str) -> None:

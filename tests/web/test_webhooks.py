@@ -1,9 +1,11 @@
 """The webhook server over real sockets: TLS, limits, and certificates that change."""
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import aiohttp
@@ -43,12 +45,16 @@ async def serve(
 
 
 def client(
-    authority: Authority, change: Callable[[ssl.SSLContext], None] = lambda _: None
+    authority: Authority,
+    change: Callable[[ssl.SSLContext], None] = lambda _: None,
+    *,
+    host: str = "127.0.0.1",
 ) -> aiohttp.ClientSession:
     """Trusts the root alone, and verifies the name."""
     context = ssl.create_default_context(cadata=authority.trust_bundle.decode())
     change(context)
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+    connector = aiohttp.TCPConnector(ssl=context, local_addr=(host, 0), family=socket.AF_INET)
+    return aiohttp.ClientSession(connector=connector)
 
 
 async def test_reviews_are_answered_over_tls(authority: Authority) -> None:
@@ -219,6 +225,99 @@ async def test_a_large_review_holds_nobody_up(authority: Authority) -> None:
         go.set()
         answer = await asked
         assert await answer.text() == "done"
+
+
+class Work:
+    """Answers that take their time; how many are worked on at a time."""
+
+    def __init__(self, seconds: float = 0.1) -> None:
+        self.most = self._now = 0
+        self._seconds = seconds
+        self._lock, self._never = threading.Lock(), threading.Event()
+
+    def __call__(self, body: bytes) -> Reviewed:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self._never.wait(self._seconds)
+        with self._lock:
+            self._now -= 1
+        return mk_answer(body[:1])
+
+
+async def posted(url: str, clients: Iterable[aiohttp.ClientSession], size: int) -> set[int]:
+    """At once; the status of the answers."""
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(_posted(it, f"{url}/it", b"x" * size)) for it in clients]
+    return {it.result() for it in asked}
+
+
+async def _posted(http: aiohttp.ClientSession, url: str, data: bytes) -> int:
+    async with http.post(url, data=data) as answer:
+        return answer.status
+
+
+@pytest.mark.parametrize("size, most", [(1, 3), ((256 << 10) + 1, 1)])
+async def test_few_are_worked_on_at_a_time(authority: Authority, size: int, most: int) -> None:
+    """In Python, a review takes many times its size; whoever posts, and from how many hosts."""
+    work = Work()
+    async with (
+        serve(authority, {"/it": Form(answer=work, limit=1 << 20)}) as (url, _),
+        AsyncExitStack() as clients,
+    ):
+        hosts = [f"127.0.0.{n}" for n in range(1, 7)]
+        asked = [await clients.enter_async_context(client(authority, host=it)) for it in hosts]
+        assert await posted(url, asked * 2, size) == {200}
+
+    assert 0 < work.most <= most
+
+
+async def test_those_of_one_host_wait_for_each_other(authority: Authority) -> None:
+    """A host that posts without end keeps one thread of several busy."""
+    work = Work()
+    async with (
+        serve(authority, {"/it": Form(answer=work, limit=1)}) as (url, _),
+        client(authority) as http,
+    ):
+        assert await posted(url, [http] * 5, 1) == {200}
+
+    assert work.most == 1
+
+
+async def test_what_takes_too_long_is_ended_before_the_next_begins(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread cannot be stopped: with a second one beside it, memory would be used twice."""
+    monkeypatch.setattr(server, "_POST_SECONDS", 0.5)
+    work = Work(seconds=1.0)
+    async with (
+        serve(authority, {"/it": Form(answer=work, limit=1 << 20)}) as (url, _),
+        client(authority) as http,
+        client(authority, host="127.0.0.2") as another,
+    ):
+        assert await posted(url, [http, another], 1 << 19) == {408}
+
+    assert work.most <= 1
+
+
+async def test_an_answer_that_is_not_read_is_not_kept(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ends, and it is the next one's turn."""
+    monkeypatch.setattr(server, "_TAKE_SECONDS", 0.2)
+    answer = mk_answer(b"x" * (64 << 20))
+    forms = {"/it": Form(answer=lambda _: answer, limit=1)}
+    async with serve(authority, forms) as (url, _), client(authority) as http:
+        context = ssl.create_default_context(cadata=authority.trust_bundle.decode())
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+        writer.write(b"POST /it HTTP/1.1\r\nHost: it\r\nContent-Length: 1\r\n\r\nx")
+        await reader.readuntil(b"\r\n\r\n")
+
+        # Of the same host: it waits for that one.
+        async with http.post(f"{url}/it", data=b"x") as second:
+            assert second.status == 200
+        writer.transport.abort()
 
 
 async def test_a_bug_of_ours_ends_nothing(authority: Authority) -> None:
