@@ -93,12 +93,14 @@ def secret_documents(tls: "Tls") -> dict[str, str]:
 
 
 def write_secret_documents(tls: "Tls") -> None:
-    """Write them to the folder in which Envoy looks."""
+    """Write them to the folder in which Envoy looks, perhaps at this moment."""
+    from smi_xds.identity.handout import replace_file
+
     folder = Path(tls.secrets)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for file, text in secret_documents(tls).items():
-            (folder / file).write_text(text)
+            replace_file(folder / file, text.encode(), mode=0o644)
     except OSError as error:
         raise click.UsageError(
             f"{folder} cannot be written: {error.strerror}; choose another folder."

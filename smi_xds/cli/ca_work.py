@@ -22,6 +22,7 @@ from smi_xds.identity.state import (
     StateStore,
     Stored,
     files_of,
+    is_there,
     read_state,
 )
 from smi_xds.problems import IdentityError
@@ -62,7 +63,7 @@ class Kept:
     async def opened(self) -> AsyncIterator[StateStore]:
         """The store, while the block runs."""
         if self._secret is None or self._api is None:
-            if not self._folder.is_dir():
+            if not is_there(self._folder):
                 raise IdentityError(
                     f"{self._folder} has no certificate authority: give the --state-folder or "
                     "--state-secret of `smi-xds serve`, which makes one when it starts"

@@ -19,6 +19,7 @@ from smi_xds.identity.state import (
     ConflictError,
     FolderStore,
     files_of,
+    is_there,
     read_state,
 )
 from smi_xds.problems import IdentityError
@@ -33,7 +34,7 @@ def hand_out(identity: SpiffeId, *, state_folder: Path, folder: Path, now: datet
 
     The authority must be there: one made on the spot would be trusted by nobody.
     """
-    if not any((state_folder / name).exists() for name in (DOCUMENT, LEGACY_KEY)):
+    if not is_there(*(state_folder / name for name in (DOCUMENT, LEGACY_KEY))):
         raise IdentityError(
             f"{state_folder} has no certificate authority: give the --state-folder of "
             "`smi-xds serve`, which makes one when it starts"
@@ -41,10 +42,10 @@ def hand_out(identity: SpiffeId, *, state_folder: Path, folder: Path, now: datet
     authority, leaf = _signed(identity, FolderStore(state_folder), now)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(folder / TRUST_BUNDLE, authority.trust_bundle, mode=0o644)
+        replace_file(folder / TRUST_BUNDLE, authority.trust_bundle, mode=0o644)
         # A reader that comes between the two finds that they do not fit, and looks again.
-        _replace(folder / PRIVATE_KEY, leaf.private_key.value, mode=0o600)
-        _replace(folder / CERTIFICATE_CHAIN, leaf.certificate_chain, mode=0o644)
+        replace_file(folder / PRIVATE_KEY, leaf.private_key.value, mode=0o600)
+        replace_file(folder / CERTIFICATE_CHAIN, leaf.certificate_chain, mode=0o644)
     except OSError as error:
         raise IdentityError(
             f"certificates cannot be written to {folder}: {error.strerror}: "
@@ -70,8 +71,8 @@ def _signed(identity: SpiffeId, store: FolderStore, now: datetime) -> tuple[Auth
             return authority, leaf
 
 
-def _replace(file: Path, content: bytes, *, mode: int) -> None:
-    """A complete file in the place of the former one."""
+def replace_file(file: Path, content: bytes, *, mode: int) -> None:
+    """A complete file in the place of the former one; OSError."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # 0600
     try:
         with os.fdopen(descriptor, "wb") as opened:

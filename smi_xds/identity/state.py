@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -141,19 +141,14 @@ class FolderStore:
             os.close(descriptor)
 
 
-def load_or_create(folder: Path, *, trust_domain: str, now: datetime) -> ca.Authority:
-    """The authority of this folder, made there if need be; IdentityError says what hinders it."""
-    store = FolderStore(folder)
-    while True:
-        stored = store.load()
-        state = read_state(stored, store, now=now, trust_domain=trust_domain)
-        if state is not None:
-            return state.authority()
-        state = new_state(stored, store, trust_domain=trust_domain, now=now)
-        # Who comes second takes what the first one made.
-        with suppress(ConflictError):
-            store.save(files_of(state), over=stored)
-            return state.authority(created=True)
+def is_there(*paths: Path) -> bool:
+    """Whether one of them is; IdentityError where that is not for this user to see."""
+    try:
+        return any(path.exists() for path in paths)
+    except OSError as error:
+        raise IdentityError(
+            f"{paths[0]} cannot be read: {error.strerror}: do this as the user who serves, or root"
+        ) from error
 
 
 def files_of(state: State) -> Mapping[str, bytes]:

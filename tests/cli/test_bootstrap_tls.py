@@ -87,6 +87,31 @@ def test_a_vm_is_given_its_certificate(tmp_path: Path, capsys: pytest.CaptureFix
     }
 
 
+def test_what_envoy_follows_is_never_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a full disk the files of the last time stay, for an Envoy that starts."""
+    flags = ("--token", tmp_path / "token", "--secrets", tmp_path)
+    assert run_cli("bootstrap", *BUYER, *flags) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write = Path.write_text
+
+    def half(file: Path, text: str) -> int:
+        write(file, text[:10])
+        raise OSError(28, "No space left on device")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr("os.fdopen", full)
+
+    assert run_cli("bootstrap", *BUYER, *flags) == 2
+
+    assert "cannot be written: No space left on device" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     "flags, said",
     [

@@ -228,3 +228,22 @@ def test_where_it_is_kept_is_one_place(
     assert run_cli("ca", "status", *arguments) == 2
 
     assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_ours_to_see_is_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, which says as whom to try again."""
+
+    def hidden(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    # As Python 3.11 looks whether there is a folder, and a file.
+    for name in ("exists", "is_dir"):
+        monkeypatch.setattr(Path, name, hidden)
+
+    assert run_cli("ca", "status", "--state-folder", folder) == 2
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"smi-xds: {folder} cannot be read: Permission denied: do this as the")
+    assert said.count("\n") == 1

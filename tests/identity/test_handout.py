@@ -73,3 +73,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(state: Path, tmp_path: Path
     with pytest.raises(IdentityError, match="Is a directory"):
         hand_out(JOB, state_folder=state, folder=tmp_path / "job", now=NOW)
     assert {path.name for path in (tmp_path / "job").iterdir()} == {"tls.key", "ca.crt"}
+
+
+def test_a_state_that_is_not_ours_to_see_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says as whom to try again."""
+
+    def hidden(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", hidden)
+
+    with pytest.raises(IdentityError, match="cannot be read: Permission denied: do this as the"):
+        hand_out(JOB, state_folder=tmp_path, folder=tmp_path / "job", now=NOW)
