@@ -16,6 +16,7 @@ from smi_xds.mesh.matches import RouteMatches, read_ports
 from smi_xds.mesh.model import Grant, HttpMatch, Protocol
 from smi_xds.mesh.subjects import Named, Sight, SubjectReader
 from smi_xds.objects.smi import Rule, TCPRoute, TrafficTarget, UDPRoute
+from smi_xds.objects.versions import as_written
 from smi_xds.problems import Problem, ProblemCode
 
 HTTP_ROUTES = "HTTPRouteGroup"
@@ -323,6 +324,7 @@ class _Reader:
         )
 
     def _add(self, field: str, code: ProblemCode, message: str, cure: str) -> None:
+        where = as_written(field, self._target)
         self.problems.append(
-            Problem(ref=self._target.ref, field=field, code=code, message=message, cure=cure)
+            Problem(ref=self._target.ref, field=where, code=code, message=message, cure=cure)
         )

@@ -14,6 +14,7 @@ from smi_xds.mesh.matches import read_matches
 from smi_xds.mesh.model import Mesh, Protocol, Source, Workload
 from smi_xds.objects.kube import Pod
 from smi_xds.objects.smi import IdentityBinding, Rule, Subject, TCPRoute, TrafficTarget, UDPRoute
+from smi_xds.objects.versions import as_written
 from smi_xds.objects.views import Objects
 from smi_xds.problems import Problem, ProblemCode, Severity
 from smi_xds.values import ObjectRef, ServiceAccountRef, SpiffeId
@@ -200,7 +201,8 @@ def _port_reasons(objects: Objects, target: TrafficTarget, seen: Seen) -> Iterat
         yield f"the target port {seen.port} is not listed by {names} ({ports})"
     only = target.destination_port
     if only not in (None, seen.port):
-        yield f"spec.destination.port is {only}, the target port is {seen.port}"
+        where = as_written("spec.destination.port", target)
+        yield f"{where} is {only}, the target port is {seen.port}"
 
 
 def _port_rules(

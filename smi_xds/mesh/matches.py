@@ -13,6 +13,7 @@ import re2
 
 from smi_xds.mesh.model import HttpMatch
 from smi_xds.objects.smi import HTTPMatch, HTTPRouteGroup, TCPRoute, UDPRoute
+from smi_xds.objects.versions import as_written
 from smi_xds.problems import Problem, ProblemCode
 
 # specs v1alpha1 to v1alpha4: the enum of `methods`.
@@ -50,7 +51,7 @@ def read_matches(group: HTTPRouteGroup) -> RouteMatches:
     usable: list[tuple[str, HttpMatch]] = []
     problems: list[Problem] = []
     for index, match in enumerate(group.matches):
-        field = f"spec.matches[{index}]"
+        field = as_written(f"spec.matches[{index}]", group)
         wrong = _wrong(match, group, field)
         if match.name in [name for name, _ in usable]:
             problems.append(_duplicate(match, group, field))
@@ -62,7 +63,7 @@ def read_matches(group: HTTPRouteGroup) -> RouteMatches:
         problems.append(
             Problem(
                 ref=group.ref,
-                field="spec.matches",
+                field=as_written("spec.matches", group),
                 code=ProblemCode.NO_MATCHES,
                 message="It has no match, so a rule that names it allows nothing.",
                 cure="Write a match; one with nothing but a name holds for every request.",

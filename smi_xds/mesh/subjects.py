@@ -11,6 +11,7 @@ from itertools import chain
 from smi_xds.mesh.bindings import Binding, united
 from smi_xds.mesh.model import Grant, Source
 from smi_xds.objects.smi import ACCESS_GROUP, Subject, TrafficTarget
+from smi_xds.objects.versions import as_written
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef, ServiceAccountRef, SpiffeId
 
@@ -174,8 +175,9 @@ class SubjectReader:
         return binding
 
     def _add(self, field: str, code: ProblemCode, message: str, cure: str) -> None:
+        where = as_written(field, self._target)
         self.problems.append(
-            Problem(ref=self._target.ref, field=field, code=code, message=message, cure=cure)
+            Problem(ref=self._target.ref, field=where, code=code, message=message, cure=cure)
         )
 
 

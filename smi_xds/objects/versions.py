@@ -1,9 +1,13 @@
-"""Every kind of SMI that is a resource, with all versions of it that were ever published."""
+"""Every kind of SMI that is a resource, with all versions of it that were ever published.
+
+And where their fields are: problems name them as the newest version does, and are told in the words
+of the version in which an object was written.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from smi_xds.objects.smi import ACCESS_GROUP, SPECS_GROUP, SPLIT_GROUP
+from smi_xds.objects.smi import ACCESS_GROUP, SPECS_GROUP, SPLIT_GROUP, SmiObject
 
 ALL = ("v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4")
 
@@ -51,3 +55,20 @@ SMI_KINDS: Mapping[str, SmiKind] = {
         SmiKind(kind="TrafficSplit", group=SPLIT_GROUP, plural="trafficsplits", short="ts"),
     )
 }
+
+# The first versions have their fields at the root.
+_WITHOUT_SPEC: Mapping[str, tuple[str, ...]] = {
+    "TrafficTarget": ("v1alpha1",),
+    "HTTPRouteGroup": ("v1alpha1", "v1alpha2"),
+}
+
+
+def as_written(field: str, it: SmiObject) -> str:
+    """A field of an object, given as the newest version has it, in the words of its own version."""
+    kind = it.ref.kind
+    if it.version not in _WITHOUT_SPEC.get(kind, ()):
+        return field
+    at_root = field.removeprefix("spec.")
+    if kind == "TrafficTarget" and at_root.startswith("rules"):
+        return f"specs{at_root.removeprefix('rules')}"
+    return at_root

@@ -6,9 +6,7 @@ when other objects come. Pure, so a dry run is like any other.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from smi_xds.objects.convert import would_widen
@@ -82,25 +80,8 @@ def _judged(request: Request, new: object, foresee: Foresee) -> Mapping[str, Any
             if dropped is not None:
                 return _denied(dropped, HTTPStatus.FORBIDDEN, reason="Forbidden")
             found = foresee(it) if isinstance(it, SmiObject) else ()
-            return _allowed(_in_words_of(document, problem) for problem in found)
+            return _allowed(found)
     raise AssertionError("parsing is total")
-
-
-# The first versions have their fields at the root.
-_WITHOUT_SPEC: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"TrafficTarget": ("v1alpha1",), "HTTPRouteGroup": ("v1alpha1", "v1alpha2")}
-)
-
-
-def _in_words_of(document: Mapping[str, Any], problem: Problem) -> Problem:
-    """Of the mesh, with the field as the writer's version has it: the mesh speaks the newest."""
-    kind, version = problem.ref.kind, str(document.get("apiVersion")).rpartition("/")[2]
-    if version not in _WITHOUT_SPEC.get(kind, ()):
-        return problem
-    field = problem.field.removeprefix("spec.")
-    if kind == "TrafficTarget" and field.startswith("rules"):
-        field = f"specs{field.removeprefix('rules')}"
-    return replace(problem, field=field)
 
 
 def _named(new: Mapping[str, Any], request: Request) -> Mapping[str, Any]:

@@ -274,6 +274,17 @@ def test_the_old_destination_port_restricts_wherever_it_stands() -> None:
     assert told(mesh) == []
 
 
+def test_fields_of_the_first_version_are_named_as_there() -> None:
+    """It has no spec, and its rules are called specs."""
+    old = mk_target("t", ["gone"], "gone", http("gone"))
+    mesh = build(replace(old, version="v1alpha1"))
+    assert [field for field, _ in told(mesh)] == [
+        "destination.name",
+        "sources[0].name",
+        "specs[0].name",
+    ]
+
+
 def test_the_old_destination_port_and_a_tcp_route_must_agree() -> None:
     """A port that the TCPRoute does not list is not granted by `destination.port`."""
     web = mk_tcp_route("web", 8080)

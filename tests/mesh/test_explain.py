@@ -243,6 +243,7 @@ def test_ports_that_are_not_listed_are_told() -> None:
         mk_tcp_route("p", 81, 82),
         mk_target("t", ["web"], "api", tcp("p")),
         mk_target("old", ["web"], "api", http("api"), port=81),
+        replace(mk_target("first", ["web"], "api", http("api"), port=81), version="v1alpha1"),
     )
 
     answer = ask(mesh, path="/items")
@@ -250,6 +251,7 @@ def test_ports_that_are_not_listed_are_told() -> None:
     misses = {miss.target: miss.reasons for miss in answer.branches[0].destinations[0].nearest}
     assert misses["shop/t"][-1] == "the target port 80 is not listed by TCPRoute p (81, 82)"
     assert "spec.destination.port is 81, the target port is 80" in misses["shop/old"]
+    assert "destination.port is 81, the target port is 80" in misses["shop/first"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """HTTPRouteGroups as conditions: what cannot be used drops out alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from smi_xds.mesh.matches import read_matches, read_ports
@@ -129,3 +131,11 @@ def test_connect_alone_never_holds() -> None:
 def test_a_group_without_matches_allows_nothing() -> None:
     """Omitted in a rule they would all hold; here there is none."""
     assert read() == ([], [("spec.matches", ProblemCode.NO_MATCHES)])
+
+
+def test_fields_are_named_as_the_version_has_them() -> None:
+    """A group of the first versions has no spec."""
+    group = replace(mk_http_routes("r", mk_match("m", "(")), version="v1alpha2")
+    assert [it.field for it in read_matches(group).problems] == ["matches[0].pathRegex"]
+    empty = replace(group, matches=())
+    assert [it.field for it in read_matches(empty).problems] == ["matches"]
