@@ -138,6 +138,9 @@ def serve(**given: Any) -> int:
     # Until the first sync, when `app.pipeline` freezes what is there: a tenth of the start went
     # into looking for garbage among classes.
     gc.disable()
+    # gRPC's core writes to standard error by itself, a line for each handshake that a stranger
+    # breaks off; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from smi_xds import app
 
     return app.serve(config)

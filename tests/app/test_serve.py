@@ -1,9 +1,11 @@
 """`smi-xds serve` as a process: signals, exit codes, logs, and one line where it cannot start."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,7 +43,11 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def serving(*arguments: object, home: Path) -> Iterator[subprocess.Popen[str]]:
     """A server on free ports, with a home folder of its own."""
-    environment = {name: value for name, value in os.environ.items() if "XDG" not in name}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "XDG" not in name and name != "GRPC_VERBOSITY"
+    }
     with subprocess.Popen(
         [*COMMAND, *ANYWHERE, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -97,6 +103,24 @@ def test_it_says_where_it_serves_from_what_and_who_may_ask(folder: Path, tmp_pat
     host, _, port = serving_["xds_address"].rpartition(":")
     assert (host, int(port) > 0) == ("127.0.0.1", True)
     assert "any identity" in warning["message"]
+
+
+def test_every_line_of_the_log_is_ours(folder: Path, tmp_path: Path) -> None:
+    """Also where a stranger breaks off a handshake, of which gRPC's core would tell in its own way:
+    whoever reads logs as JSON reads all of them.
+    """
+    with serving("--files", folder, "--xds-mtls-address", "127.0.0.1:0", home=tmp_path) as process:
+        host, _, port = next_event(process, "serving")["xds_mtls_address"].rpartition(":")
+        believing = ssl.create_default_context()
+        believing.check_hostname, believing.verify_mode = False, ssl.CERT_NONE
+        with (
+            contextlib.suppress(OSError),  # reset, or told by an alert
+            socket.create_connection((host, int(port)), timeout=30) as connection,
+            believing.wrap_socket(connection) as stranger,
+        ):
+            stranger.recv(1)
+        process.send_signal(signal.SIGTERM)
+        next_event(process, "stopped")
 
 
 def test_the_authority_outlives_the_process(folder: Path, tmp_path: Path) -> None:
