@@ -28,7 +28,10 @@ async def opened_issuer(config: ServeConfig, authority: Authority | CurrentAutho
     connection = Connection(config.kubernetes)
     await connection.open()
     return CertManagerIssuer(
-        connection, reference, roots=None if file is None else lambda: _read(file)
+        connection,
+        reference,
+        roots=None if file is None else lambda: _read(file),
+        lifetime=config.authority.leaf_lifetime,
     )
 
 

@@ -318,7 +318,7 @@ class CertManagerIssuer:
         try:
             await self._api.send("POST", self._issuer.path, msgspec.json.encode(document))
         except RefusedError as error:
-            if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            if not _is_about_it_alone(error):
                 raise
             self._refuse(identity, f"{self._issuer} refused: {error}")
             return
@@ -373,3 +373,13 @@ class CertManagerIssuer:
                 )
             case _:
                 return "It is tried again and again; leaves in use go on."
+
+
+def _is_about_it_alone(error: RefusedError) -> bool:
+    """Whether this request was refused and others may be taken: invalid, or against a policy.
+
+    Webhooks and policies choose the status; the API server says "denied" for them, and for nobody
+    else: whoever has no right to create any is "forbidden".
+    """
+    is_ours = HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return error.status == HTTPStatus.UNPROCESSABLE_ENTITY or (is_ours and "denied" in str(error))
