@@ -80,7 +80,7 @@ async def test_requests_go_on_by_tokens_alone_while_the_server_is_killed(
     sidecars out. With new ones they hear again, from the same authority, that access is over.
     """
     with KubeCluster(binary=kube_binary) as kube:
-        async with shop(kube, tmp_path) as it:
+        async with traffic(kube, tmp_path) as it:
             await it.all_are("200", "access is granted")
             await _is_mutual(it)
             roots = await _roots(it.kube)
@@ -130,7 +130,7 @@ class Pod:
 
 
 @dataclass(slots=True)
-class Shop:
+class Traffic:
     """A client that calls a server all the time."""
 
     kube: KubeCluster
@@ -202,7 +202,7 @@ class Shop:
             assert not await pod.is_connected(), f"{pod.name} has a stream"
 
 
-async def _tokens_end(it: Shop) -> None:
+async def _tokens_end(it: Traffic) -> None:
     """They are what they were, but have ended; Envoy has read them when that returns."""
     for pod in it.pods.values():
         before = sum((await pod.stats("^sds.*token.*update_success$")).values())
@@ -215,7 +215,7 @@ async def _tokens_end(it: Shop) -> None:
         await eventually_async(is_read, deadline=DEADLINE, what=f"{pod.name} reads its token")
 
 
-async def _is_mutual(it: Shop) -> None:
+async def _is_mutual(it: Traffic) -> None:
     """The server's sidecar has taken no connection without a certificate, and takes none."""
     found = await it.pods[SERVER].stats(f"^listener.{_address(SERVER)}_{PORT}.ssl.")
     handshakes = {name: n for name, n in found.items() if name.endswith("ssl.handshake")}
@@ -245,7 +245,7 @@ def _app_address(name: str) -> str:
 
 
 @asynccontextmanager
-async def shop(kube: KubeCluster, folder: Path) -> AsyncIterator[Shop]:
+async def traffic(kube: KubeCluster, folder: Path) -> AsyncIterator[Traffic]:
     """Open it, until requests are made on connections that are kept."""
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -265,7 +265,7 @@ async def shop(kube: KubeCluster, folder: Path) -> AsyncIterator[Shop]:
         )
         fleet = await enter(running_fleet([_spec(CLIENT), _spec(SERVER)], tasks=tasks))
         pods = {name: await enter(_pod(name, kube, folder, root=root)) for name in NUMBERS}
-        it = Shop(kube=kube, plane=plane, fleet=fleet, pods=pods)
+        it = Traffic(kube=kube, plane=plane, fleet=fleet, pods=pods)
         for pod in pods.values():
             await pod.sidecar.wait_until_ready()
         await it.begin()
