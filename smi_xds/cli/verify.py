@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from smi_xds.install.findings import Finding
 
 _ALL_WELL, _NOT_WELL = 0, 1
+_WORKS = frozenset({"ok", "warning"})
 
 
 @click.command()
@@ -34,7 +35,7 @@ def verify(kubeconfig: str | None, context: str | None, output: str) -> int:
     port of each replica, by its certificate; the proxies. What fails comes with a cure.
 
     It asks with your rights, and reaches the replicas by kubectl port-forward. What you may not
-    see is `unknown`.
+    see is `unknown`. A `warning` is of what works, and should be seen to.
 
     \b
     Examples:
@@ -44,9 +45,9 @@ def verify(kubeconfig: str | None, context: str | None, output: str) -> int:
 
     \b
     JSON:
-      findings[]  what, state (ok, failed or unknown), detail, cure (empty where all is well)
+      findings[]  what, state (ok, warning, failed or unknown), detail, cure (empty where ok)
 
-    Exit code: 0 where all is well, 1 where something failed or is unknown, 2 where the API server
+    Exit code: 0 where all works, 1 where something failed or is unknown, 2 where the API server
     could not be asked.
     """
     config = parse_kubernetes(kubeconfig=kubeconfig, context=context)
@@ -55,7 +56,7 @@ def verify(kubeconfig: str | None, context: str | None, output: str) -> int:
         click.echo(json.dumps({"findings": [_to_json(it) for it in findings]}, indent=2))
     else:
         _print(findings)
-    return _ALL_WELL if all(it.state == "ok" for it in findings) else _NOT_WELL
+    return _ALL_WELL if all(it.state in _WORKS for it in findings) else _NOT_WELL
 
 
 async def _verify(config: KubernetesConfig) -> "list[Finding]":

@@ -13,6 +13,8 @@ class State(StrEnum):
     """How it is with one thing."""
 
     OK = "ok"
+    WARNING = "warning"
+    """It works, and should be seen to."""
     FAILED = "failed"
     UNKNOWN = "unknown"
     """It could not be looked at."""
@@ -35,6 +37,11 @@ Findings: TypeAlias = AsyncIterator[Finding]
 def well(what: str, detail: str) -> Finding:
     """As it should be."""
     return Finding(what=what, state=State.OK, detail=detail, cure="")
+
+
+def warned(what: str, detail: str, *, cure: str) -> Finding:
+    """It works, and should be seen to."""
+    return Finding(what=what, state=State.WARNING, detail=_one_line(detail), cure=cure)
 
 
 def failed(what: str, detail: str, *, cure: str) -> Finding:

@@ -5,11 +5,13 @@ import base64
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from smi_xds.crds.definition import Conversion, definitions
 from smi_xds.crds.webhooks import validating_webhook
 from smi_xds.install.apply import is_established, is_rolled_out, progress
 from smi_xds.install.cluster import Cluster, ForbiddenError, Json, path_of
-from smi_xds.install.findings import INSTALL, Finding, Findings, failed, unknown, well
+from smi_xds.install.findings import INSTALL, Finding, Findings, failed, unknown, warned, well
 from smi_xds.install.manifests import Manifest
 from smi_xds.install.names import LEASE, NAME, NAMESPACE, TRUST_CONFIG_MAP, TRUST_KEY
 
@@ -64,7 +66,29 @@ async def _definition(cluster: Cluster, what: str, wanted: Manifest, bundle: str
             return failed(what, detail, cure="Run `smi-xds install --force`.")
         if distrust := _distrust(has, bundle):
             return failed(what, distrust, cure=_TRUST_CURE)
+    if former := _former_versions(found):
+        detail = f"some objects may still be stored as {', '.join(former)}"
+        return warned(what, detail, cure=_migration(found))
     return well(what, ", ".join(sorted(_served(wanted))))
+
+
+def _former_versions(definition: Mapping[str, Any]) -> list[str]:
+    """Versions that were stored once; objects in one take the webhook to be read in any other."""
+    return sorted({*definition["status"].get("storedVersions", ())} - {_stored(definition)})
+
+
+def _stored(definition: Mapping[str, Any]) -> str:
+    return next(str(it["name"]) for it in definition["spec"]["versions"] if it["storage"])
+
+
+def _migration(definition: Mapping[str, Any]) -> str:
+    """As docs/decisions/0002 says: what is written again is stored as the API server stores now."""
+    name = definition["metadata"]["name"]
+    status = msgspec.json.encode({"status": {"storedVersions": [_stored(definition)]}}).decode()
+    return (
+        f"Write them again: `kubectl get {name} -A -o json | kubectl replace -f -`; then `kubectl "
+        f"patch crd {name} --subresource=status --type=merge -p '{status}'`."
+    )
 
 
 def _served(definition: Mapping[str, Any]) -> set[str]:

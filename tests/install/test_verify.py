@@ -103,6 +103,24 @@ async def test_what_is_wrong_with_a_definition_is_told_with_its_cure() -> None:
     assert later["httproutegroups.specs.smi-spec.io"].detail == "trusts nobody yet"
 
 
+async def test_objects_stored_in_a_former_version_are_a_warning() -> None:
+    """They take the webhook to be read; the cure is to write them again, and then to say so."""
+    documents = installed()
+    documents[TARGET]["status"]["storedVersions"] = ["v1alpha3", "v1alpha4"]
+    documents["tcproutes.specs.smi-spec.io"]["status"]["storedVersions"] = ["v1alpha4"]
+
+    found = await judged(documents)
+
+    assert [name for name, it in found.items() if it.state is not State.OK] == [TARGET]
+    assert found[TARGET].state is State.WARNING
+    assert found[TARGET].detail == "some objects may still be stored as v1alpha3"
+    assert found[TARGET].cure == (
+        f"Write them again: `kubectl get {TARGET} -A -o json | kubectl replace -f -`; then "
+        f"`kubectl patch crd {TARGET} --subresource=status --type=merge "
+        """-p '{"status":{"storedVersions":["v1alpha4"]}}'`."""
+    )
+
+
 async def test_the_webhook_configuration_leads_to_us_and_trusts_us() -> None:
     """Else nobody is asked."""
 
