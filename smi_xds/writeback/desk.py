@@ -7,7 +7,7 @@ left alone for a while and the proxies have answered, and words alone are change
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -130,15 +130,20 @@ class Desk:
     """How often what was to be said was said already."""
     _entries: dict[ObjectRef, _Entry] = field(default_factory=dict)
     _told: Mapping[ObjectRef, Told] = field(default_factory=dict)
+    _unknown: frozenset[str] = frozenset()
+    """Kinds of which it is not known what they say."""
     _others: Mapping[Problem, str] = field(default_factory=dict)
     _fresh: dict[Problem, float] = field(default_factory=dict)
     _looks: int = 0
 
     # ------------------------------------------------------------------ what is
 
-    def take(self, told: Mapping[ObjectRef, Told]) -> None:
-        """Take what all objects say; where somebody changed that, it is put right."""
-        self._told = told
+    def take(self, told: Mapping[ObjectRef, Told], *, unknown: Collection[str] = ()) -> None:
+        """Take what all objects say; where somebody changed that, it is put right.
+
+        Of kinds that are `unknown`, each object has to be read before it is written.
+        """
+        self._told, self._unknown = told, frozenset(unknown)
         for ref, entry in self._entries.items():
             found = told.get(ref)
             if found is not None and (entry.is_dropped or found != entry.told):
@@ -195,6 +200,7 @@ class Desk:
             # What a leader before us told of it, all had seen by then.
             asked=-math.inf if told is not None and told.is_about(generation) else now,
             told=told,
+            must_read=ref.kind in self._unknown,
         )
         return entry
 

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from xxhash import xxh3_64_hexdigest
 
-from smi_xds.problems import Problem
+from smi_xds.problems import Problem, SourceError
 from smi_xds.sources.kube_watch import RefusedError, UnreachableError
 from smi_xds.values import ObjectRef
 from smi_xds.writeback.backoff import Backoff
@@ -86,12 +86,20 @@ class Recorder:
         except (RefusedError, UnreachableError, TimeoutError) as error:
             if (lost := self._lost(error)) is None:
                 self.meters.events.add("failed")
+                await self._after(error)
+                if problem in news:  # it may be about this one alone: others first
+                    news[problem] = news.pop(problem)
                 return self._backoff.failed(error)
             result = lost
         news.pop(problem, None)
         self._backoff.succeeded()
         self.meters.events.add(result)
         return self._pace
+
+    async def _after(self, error: Exception) -> None:
+        if isinstance(error, RefusedError) and error.status == HTTPStatus.UNAUTHORIZED:
+            with suppress(SourceError):  # the source tells of it
+                await self._api.renew()
 
     def _lost(self, error: Exception) -> str | None:
         """How to count what need not be tried again; None for all else."""

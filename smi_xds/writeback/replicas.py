@@ -19,6 +19,7 @@ import structlog
 from xxhash import xxh3_64_hexdigest
 
 from smi_xds.ads.status import StreamStatus, Sync
+from smi_xds.problems import SourceError
 from smi_xds.sources.kube_watch import RefusedError, UnreachableError
 from smi_xds.values import ProxyId
 from smi_xds.writeback.times import micro_time
@@ -50,6 +51,16 @@ class Api(Protocol):
 
     async def send(self, method: str, path: str, body: bytes = b"", /) -> bytes:
         """Ask for a change; fails in the same ways."""
+
+    async def renew(self) -> None:
+        """Read the credentials again."""
+
+
+async def _renewed(api: Api, error: RefusedError) -> None:
+    """Where the credentials have ended: who only tells, or only listens, has nobody to do it."""
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        with suppress(SourceError):  # the source tells of it
+            await api.renew()
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -171,6 +182,7 @@ class Announcer:
         except RefusedError as error:
             # Somebody removed or changed it: made anew, or read, next time.
             self._metadata = None
+            await _renewed(self._api, error)
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 self._tell(str(error))
         except (UnreachableError, TimeoutError):
@@ -277,6 +289,7 @@ class Replicas:
             if self._told != str(error):
                 log.warning("replica_unheard", reason=str(error), cure=_CURE)
             self._told = str(error)
+            await _renewed(self._api, error)
         except (UnreachableError, TimeoutError, msgspec.DecodeError, KeyError, TypeError):
             pass  # whoever is not heard for long is not counted
 

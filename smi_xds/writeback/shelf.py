@@ -22,6 +22,15 @@ from smi_xds.writeback.desk import Draft, Told
 MANAGER: Final = "smi-xds"
 """Who we are in `managedFields`."""
 
+# Who we are, and how much the API server has to do, is the same for all kinds.
+_OF_ALL: Final = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.GONE,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+)
 # Seconds that a list may be silent: the server reads all from etcd first.
 _LIST_SILENCE: Final = 60.0
 
@@ -79,21 +88,22 @@ class Shelf:
         """A kind in the version that is served."""
         return self._kinds[name]
 
-    async def list_all(self) -> tuple[dict[ObjectRef, Told], dict[str, str]]:
-        """What all objects say, and why not for the kinds that we may not list.
+    async def list_all(self) -> tuple[dict[ObjectRef, Told], dict[str, RefusedError]]:
+        """What all objects say, and why not for the kinds that cannot be listed.
 
-        Kinds that are not installed have none.
+        Kinds that are not installed have none. RefusedError where it is not about a kind.
         """
         found: dict[ObjectRef, Told] = {}
-        refused: dict[str, str] = {}
+        refused: dict[str, RefusedError] = {}
         for name in self._kinds:
             for namespace in self._namespaces:
                 try:
                     found.update(await self._list_served(name, namespace))
                 except RefusedError as error:
-                    if error.status != HTTPStatus.FORBIDDEN:
+                    if error.status in _OF_ALL:
                         raise
-                    refused[name] = str(error)
+                    # We may not, or a webhook that converts this kind is down.
+                    refused[name] = error
         return found, refused
 
     async def read(self, ref: ObjectRef) -> Told | None:

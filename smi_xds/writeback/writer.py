@@ -40,6 +40,8 @@ _RELIST: Final = 600.0
 # Seconds for which a kind is left alone that we may not write, and after which to look for what was
 # not found.
 _AGAIN: Final = 60.0
+# Seconds for which those of a kind that could not be written go before the one that was refused.
+_LAST: Final = 1.0
 # Seconds for one write at most.
 _ANSWER: Final = 10.0
 
@@ -113,10 +115,14 @@ class Writer:
         if self._clock() < self._next_list:
             return
         told, refused = await self._shelf.list_all()
-        for kind, reason in refused.items():
-            self._tell(kind, reason)
-        self.desk.take(told)
-        self._next_list, self._seen = self._clock() + _RELIST, None
+        wait = _RELIST
+        for kind, error in refused.items():
+            if error.status == HTTPStatus.FORBIDDEN:
+                self._tell(kind, str(error))
+            else:  # of what it has nothing is known before it can be read
+                wait = _AGAIN
+        self.desk.take(told, unknown=refused)
+        self._next_list, self._seen = self._clock() + wait, None
 
     async def _look_if_due(self) -> None:
         began = self._clock()
@@ -143,9 +149,14 @@ class Writer:
             if self._is_muted(ref):
                 continue
             began = self._clock()
-            # What is not answered while it leads may not be under way any more.
-            async with asyncio.timeout(min(_ANSWER, self._leadership.left)):
-                await self._write(ref)
+            try:
+                # What is not answered while it leads may not be under way any more.
+                async with asyncio.timeout(min(_ANSWER, self._leadership.left)):
+                    await self._write(ref)
+            except (UnreachableError, TimeoutError):
+                # It may be about this object alone, where somebody's webhook hangs: others first.
+                self.desk.retry(ref, self._clock())
+                raise
             await asyncio.sleep(max(0.0, self._pace - (self._clock() - began)))
 
     async def _write(self, ref: ObjectRef) -> None:
@@ -203,7 +214,12 @@ class Writer:
                 raise error
 
     async def _not_found(self, ref: ObjectRef) -> None:
-        if await self._shelf.read(ref) is None:
+        try:
+            found = await self._shelf.read(ref)
+        except RefusedError:
+            self.desk.retry(ref, self._clock())
+            raise
+        if found is None:
             self._drop(ref)
         else:
             self._mute(ref, "its CRD has no subresource `status`")
@@ -222,7 +238,8 @@ class Writer:
         until = self._clock() + (_AGAIN if is_forbidden else _RELIST)
         self._muted[ref.kind] = until
         self.desk.report(ref)
-        self.desk.put_off(ref, until)
+        # After all others of its kind: who refuses may mean this object alone.
+        self.desk.put_off(ref, until + _LAST)
         self.meters.status.add("forbidden" if is_forbidden else "failed")
         self._tell(ref.kind, reason)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from smi_xds.problems import Problem, ProblemCode
+from smi_xds.problems import Problem, ProblemCode, SourceError
 from smi_xds.sources.kube_watch import RefusedError, UnreachableError
 from smi_xds.values import ObjectRef
 from smi_xds.writeback.recorder import PACE, Recorder, event_name, event_of
@@ -130,6 +130,44 @@ async def test_what_fails_is_tried_again(api: FakeApi) -> None:
     api.fail = lambda _method, _path: RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "broken")
     await recorder.step({mk_problem(): "u-1"})
     assert counted(recorder)["failed"] == 5
+
+
+async def test_one_that_fails_lets_the_others_go_first(api: FakeApi) -> None:
+    """As where somebody's webhook for events of one namespace hangs."""
+    recorder = mk_recorder(api)
+    broken, other = mk_problem(), mk_problem("another one")
+    news = {broken: "u-1", other: "u-1"}
+    hanging = api.send
+
+    async def send(method: str, path: str, body: bytes = b"", **more: Any) -> bytes:
+        if b"another one" not in body:
+            raise TimeoutError
+        return await hanging(method, path, body, **more)
+
+    api.send = send  # type: ignore[method-assign]  # to fail by what is sent
+    await recorder.step(news)
+    await recorder.step(news)
+
+    assert list(news) == [broken]
+
+
+@pytest.mark.parametrize("renewal", [None, SourceError("gone")])
+async def test_old_credentials_are_read_again(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, renewal: Exception | None
+) -> None:
+    """The writer may have nothing to write for long; where it fails, it goes on."""
+    recorder, renewed = mk_recorder(api), []
+
+    async def renew() -> None:
+        renewed.append(True)
+        if renewal is not None:
+            raise renewal
+
+    monkeypatch.setattr(api, "renew", renew)
+    api.fail = lambda _method, _path: RefusedError(HTTPStatus.UNAUTHORIZED, "who?")
+
+    assert await recorder.step({mk_problem(): "u-1"}) > 0
+    assert renewed == [True]
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,17 @@ async def test_without_the_right_each_side_says_so_once(api: FakeApi, clock: Fak
     assert heard_of(replicas) == 0
 
 
+async def test_old_credentials_are_read_again(api: FakeApi, clock: FakeClock) -> None:
+    """A replica that does not lead has no writer that would do it."""
+    follower, replicas = Follower(api, clock), Replicas(api, PLACE, clock=clock)
+    api.fail = lambda _method, _path: RefusedError(HTTPStatus.UNAUTHORIZED, "who?")
+    clock.now += 100.0
+    await follower.announcer.step()
+    assert api.renewals == 1
+    await replicas.step()
+    assert api.renewals == 2
+
+
 async def test_the_leader_hears_the_others(api: FakeApi, clock: FakeClock) -> None:
     """When they say something; who is silent is not counted, and removed in the end."""
     follower, replicas = Follower(api, clock), Replicas(api, PLACE, clock=clock)

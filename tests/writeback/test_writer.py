@@ -93,6 +93,9 @@ class Desktop:
             for it in status.get("conditions", ())
         }
 
+    def conditions_of_all(self, path: str = WEB) -> set[str]:
+        return {it["type"] for it in self.api.objects[path]["status"]["conditions"]}
+
     def counted(self) -> dict[str, float]:
         values = self.writer.meters.status.values
         return {key: value for key, value in values.items() if value}
@@ -239,6 +242,96 @@ async def test_one_that_fails_does_not_keep_the_others_waiting() -> None:
 
     assert desk.conditions() == WELL
     assert desk.conditions(broken) == {}
+
+
+@pytest.mark.parametrize("error", [UnreachableError("cut off"), TimeoutError()])
+async def test_one_that_hangs_does_not_keep_the_others_waiting(error: Exception) -> None:
+    """As where somebody's webhook for it never answers; it is tried again, later each time."""
+    desk = Desktop("a", "web")
+    hanging = f"{SPLITS}/a"
+    desk.api.fail = lambda method, path: (
+        error if method == "PATCH" and path.startswith(hanging) else None
+    )
+    await desk.step()
+    await desk.step(after=QUIET)
+    await desk.step()
+    before = desk.conditions(), desk.conditions(hanging)
+    desk.api.fail = lambda _method, _path: None
+    await desk.step(after=2.0)
+
+    assert before == (WELL, {})
+    assert desk.conditions(hanging) == WELL
+
+
+async def test_one_that_somebody_forbids_does_not_keep_its_kind_waiting() -> None:
+    """A policy may deny one object: after the pause of its kind, the others come first."""
+    desk = Desktop("a", "web")
+    denied = f"{SPLITS}/a"
+    desk.api.fail = lambda method, path: (
+        RefusedError(HTTPStatus.FORBIDDEN, "admission webhook denied the request")
+        if method == "PATCH" and path.startswith(denied)
+        else None
+    )
+    await desk.step()
+    await desk.step(after=QUIET)
+    await desk.step(after=61.0)
+
+    assert desk.conditions() == WELL
+    assert desk.conditions(denied) == {}
+
+
+async def test_a_kind_that_cannot_be_listed_keeps_nobody_waiting(desk: Desktop) -> None:
+    """As where what is stored in another version has a webhook that is down; asked for again."""
+    broken = True
+    desk.api.fail = lambda method, path: (
+        RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "conversion webhook failed")
+        if broken and path.endswith("httproutegroups")
+        else None
+    )
+    await desk.written()
+    before = desk.conditions()
+    broken = False
+    asked = desk.api.methods().count("LIST")
+    await desk.step(after=60.0)
+    again = desk.api.methods().count("LIST")
+    for _ in range(20):
+        await desk.step(after=5.0)
+
+    assert before == WELL
+    assert again > asked
+    assert desk.api.methods().count("LIST") == again
+    assert desk.counted() == {"written": 1.0}
+
+
+async def test_what_could_not_be_listed_is_read_before_it_is_written(desk: Desktop) -> None:
+    """It may say all that already, or what others wrote."""
+    desk.put("web", status={"conditions": [{"type": "Theirs", "status": "True"}]})
+    desk.api.fail = lambda method, path: (
+        RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "broken")
+        if method == "LIST" and path.endswith("trafficsplits")
+        else None
+    )
+    await desk.written()
+
+    assert desk.api.methods()[-2:] == ["GET", "PATCH"]
+    assert desk.conditions_of_all() == {"Theirs", *WELL}
+
+
+@pytest.mark.parametrize("error", [RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "broken")])
+async def test_one_that_cannot_be_looked_for_is_tried_later(error: Exception) -> None:
+    """Its status is not found, and whether it is there itself is not told."""
+    desk = Desktop("a", "web")
+    broken = f"{SPLITS}/a"
+    desk.api.fail = lambda method, path: (
+        (RefusedError(HTTPStatus.NOT_FOUND, "no") if method == "PATCH" else error)
+        if path.startswith(broken)
+        else None
+    )
+    await desk.step()
+    await desk.step(after=QUIET)
+    await desk.step()
+
+    assert desk.conditions() == WELL
 
 
 async def test_old_credentials_are_read_again(
