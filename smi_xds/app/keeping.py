@@ -129,21 +129,16 @@ async def opened_authority(config: ServeConfig) -> Keeping:
     """Read its state, or make it; SmiXdsError says what hinders that."""
     wanted = config.authority
     store: StateStore = FolderStore(config.state_folder)
-    # Several servers on one machine may share a folder.
-    name, minimum = f"{socket.gethostname()} {config.xds_address}", timedelta(0)
+    minimum = timedelta(0)
     connection = await _connected(config)
     if connection is not None and wanted.secret is not None:
         from smi_xds.app.state_secret import SecretStore
 
-        store, name, minimum = (
-            SecretStore(connection, wanted.secret),
-            socket.gethostname(),
-            _IN_PODS,
-        )
+        store, minimum = SecretStore(connection, wanted.secret), _IN_PODS
     keeper = Keeper(
         store,
         floor=floor_of(wanted.leaf_lifetime, minimum=minimum),
-        name=name,
+        name=replica_name(config),
         brought=wanted.brought,
         every=_FOLDER if wanted.secret is None else _SECRET,
     )
@@ -159,6 +154,17 @@ async def opened_authority(config: ServeConfig) -> Keeping:
             message="sidecars that trust another authority must start anew",
         )
     return Keeping(config, keeper, connection)
+
+
+def replica_name(config: ServeConfig) -> str:
+    """By which its reports are known, also after a restart.
+
+    Several servers on one machine may share a state: by one name, one's word would hide the other's
+    proxies from a rotation.
+    """
+    tls = config.xds_tls
+    ports = (config.xds_address, *((tls.tokens, tls.certificates) if tls else ()))
+    return " ".join((socket.gethostname(), *(str(it) for it in ports if it is not None)))
 
 
 async def _connected(config: ServeConfig) -> "Connection | None":

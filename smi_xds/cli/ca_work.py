@@ -21,6 +21,7 @@ from smi_xds.identity.state import (
     FolderStore,
     StateStore,
     Stored,
+    UnreachableStateError,
     files_of,
     is_there,
     read_state,
@@ -116,11 +117,14 @@ async def wait(kept: Kept, began: State) -> None:
     said = in_a_line(began, now=wall_clock())
     async with kept.opened() as store:
         while True:
-            _, state = await _loaded(store)
-            line = in_a_line(state, now=wall_clock())
+            try:
+                _, state = await _loaded(store)
+                line, is_over = in_a_line(state, now=wall_clock()), state.phase is Phase.STEADY
+            except UnreachableStateError as error:  # for days: API servers are updated meanwhile
+                line, is_over = f"{error}: tried again and again", False
             if line != said:
                 click.echo(line)
                 said = line
-            if state.phase is Phase.STEADY:
+            if is_over:
                 return
             await asyncio.sleep(_EVERY)

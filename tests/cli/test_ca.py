@@ -10,7 +10,13 @@ import pytest
 from smi_xds.identity.document import Report, State
 from smi_xds.identity.issuer import wall_clock
 from smi_xds.identity.rotation import advance, reported
-from smi_xds.identity.state import FolderStore, files_of, read_state
+from smi_xds.identity.state import (
+    FolderStore,
+    Stored,
+    UnreachableStateError,
+    files_of,
+    read_state,
+)
 from tests.support.cli import run_cli
 from tests.support.identity import load_or_create
 
@@ -247,3 +253,28 @@ def test_a_folder_that_is_not_ours_to_see_is_2(
     said = capsys.readouterr().err
     assert said.startswith(f"smi-xds: {folder} cannot be read: Permission denied: do this as the")
     assert said.count("\n") == 1
+
+
+def test_who_waits_outlives_an_api_server_that_is_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rotation takes days: what cannot be read for a while is said, and looked at again."""
+    answers: list[Exception | None] = [None, UnreachableStateError("it is away"), None]
+    read, steady = FolderStore.read, state_in(folder)
+
+    async def reading(store: FolderStore) -> Stored:
+        if answers and (error := answers.pop(0)) is not None:
+            raise error
+        if not answers:
+            put(folder, steady)
+        return await read(store)
+
+    monkeypatch.setattr(FolderStore, "read", reading)
+    monkeypatch.setattr("smi_xds.cli.ca_work._EVERY", 0.0)
+
+    assert rotate(folder, "--wait") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "Phase 1 of 2" in lines[0]
+    assert lines[1] == "it is away: tried again and again"
+    assert "No rotation is under way" in lines[2]
