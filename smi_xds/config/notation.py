@@ -37,7 +37,7 @@ class Address:
         return self.host == "localhost" or (ip is not None and ip.is_loopback)
 
 
-def parse_address(text: str, *, flag: str) -> Address:
+def parse_address(text: str, *, flag: str, example: str = "127.0.0.1:15010") -> Address:
     """Read `HOST:PORT`, or `[HOST]:PORT` for IPv6; port 0 lets the system choose one."""
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -46,7 +46,7 @@ def parse_address(text: str, *, flag: str) -> Address:
     else:
         is_host = bool(host) and not re.search(r"[\s\[\]:/]", host)
     if not (colon and is_host):
-        raise ConfigError(f"{flag} {text!r} is not HOST:PORT, such as 127.0.0.1:15010")
+        raise ConfigError(f"{flag} {text!r} is not HOST:PORT, such as {example}")
     # int() would also take '+1', '1_0' and digits of other scripts.
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigError(f"{flag} {text!r} has a port that is not a number from 0 to 65535")

@@ -99,7 +99,9 @@ def parse_serve(
         monitoring_address=(
             None
             if monitoring_address is None
-            else parse_address(monitoring_address, flag="--monitoring-address")
+            else parse_address(
+                monitoring_address, flag="--monitoring-address", example=DEFAULT_MONITORING_ADDRESS
+            )
         ),
         webhooks=webhooks,
         state_folder=state_folder or default_state_folder(environ),

@@ -27,5 +27,7 @@ def parse_webhooks(
         service, kind="Service", flag="--webhook-service", example=DEFAULT_WEBHOOK_SERVICE
     )
     return WebhookConfig(
-        address=parse_address(address, flag="--webhook-address"), namespace=namespace, service=name
+        address=parse_address(address, flag="--webhook-address", example="0.0.0.0:15017"),
+        namespace=namespace,
+        service=name,
     )

@@ -64,9 +64,15 @@ def parse_xds_tls(
     # The first is what bootstraps say. On this machine, and through a port-forward, it is the last.
     own = (f"{short}.svc", f"{short}.svc.cluster.local", short, "localhost")
     return XdsTlsConfig(
-        tokens=None if tokens is None else parse_address(tokens, flag="--xds-tls-address"),
+        tokens=(
+            None
+            if tokens is None
+            else parse_address(tokens, flag="--xds-tls-address", example="0.0.0.0:15012")
+        ),
         certificates=(
-            None if certificates is None else parse_address(certificates, flag="--xds-mtls-address")
+            None
+            if certificates is None
+            else parse_address(certificates, flag="--xds-mtls-address", example="0.0.0.0:15013")
         ),
         names=tuple(dict.fromkeys((*own, "127.0.0.1", "::1", *more))),
     )

@@ -124,3 +124,9 @@ def test_the_environment_is_that_of_the_process_unless_given(
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
 
     assert default_state_folder() == Path("/elsewhere/smi-xds")
+
+
+def test_monitoring_needs_an_address() -> None:
+    """The line has one to copy, and not that of xDS."""
+    with pytest.raises(ConfigError, match="--monitoring-address 'off' .* such as 127.0.0.1:15014$"):
+        parse_serve(files=[Path("objects")], monitoring_address="off", environ=HOME)
