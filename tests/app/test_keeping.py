@@ -14,7 +14,7 @@ def named(plain: str, certificates: str | None = None) -> str:
 
 
 def test_servers_of_one_machine_are_told_apart() -> None:
-    """By all of their ports, as one may serve TLS alone: a rotation waits for the proxies of each."""
+    """By all of their ports, as one may serve TLS alone: a rotation waits for both."""
     names = [
         named("127.0.0.1:15010"),
         named("127.0.0.1:16010"),
