@@ -128,5 +128,7 @@ def test_the_environment_is_that_of_the_process_unless_given(
 
 def test_monitoring_needs_an_address() -> None:
     """The line has one to copy, and not that of xDS."""
-    with pytest.raises(ConfigError, match="--monitoring-address 'off' .* such as 127.0.0.1:15014$"):
+    with pytest.raises(
+        ConfigError, match=r"--monitoring-address 'off' .* such as 127\.0\.0\.1:15014$"
+    ):
         parse_serve(files=[Path("objects")], monitoring_address="off", environ=HOME)

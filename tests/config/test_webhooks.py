@@ -30,7 +30,5 @@ def test_a_webhook_service_that_is_none(service: str) -> None:
 
 def test_a_webhook_address_that_is_none() -> None:
     """The flag is named."""
-    with pytest.raises(
-        ConfigError, match="--webhook-address '15017' is not HOST:PORT, such as 0.0.0.0:15017"
-    ):
+    with pytest.raises(ConfigError, match=r"--webhook-address '15017' .* such as 0\.0\.0\.0:15017"):
         parse_webhooks("15017")

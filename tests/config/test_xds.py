@@ -68,7 +68,7 @@ def test_no_tls_unless_an_address_is_given() -> None:
 
 def test_an_address_that_is_none_is_told_with_the_port_that_is_usual_there() -> None:
     """What is copied from the line does not collide with another flag's port."""
-    with pytest.raises(ConfigError, match="--xds-tls-address 'x' .* such as 0.0.0.0:15012$"):
+    with pytest.raises(ConfigError, match=r"--xds-tls-address 'x' .* such as 0\.0\.0\.0:15012$"):
         parse_xds_tls(tokens="x")
-    with pytest.raises(ConfigError, match="--xds-mtls-address 'x' .* such as 0.0.0.0:15013$"):
+    with pytest.raises(ConfigError, match=r"--xds-mtls-address 'x' .* such as 0\.0\.0\.0:15013$"):
         parse_xds_tls(certificates="x")
