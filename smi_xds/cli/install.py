@@ -26,12 +26,19 @@ _POD_ENVIRON: Final = {"HOME": "/"}
 _FILES: Final = ("files", "ca_cert", "ca_key", "ca_root", "cert_manager_ca")
 
 
+def _image(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value.split() != [value]:  # of a variable that is not set, say
+        raise click.BadParameter(f"{value!r} is no image, such as registry.example/smi-xds:0.1.0.")
+    return value
+
+
 @click.command()
 @options.api_server
 @click.option("--dry-run", is_flag=True, help="Print the manifests, and ask nobody.")
 @click.option(
     "--image",
     metavar="IMAGE",
+    callback=_image,
     help="Of the control plane, from a registry that the nodes reach.  [default: smi-xds:VERSION]",
 )
 @click.option(

@@ -1,7 +1,8 @@
 """What an installation was told before, which the next one must not forget unnoticed.
 
 An upgrade without the flags of the installation would otherwise bring their defaults back:
-`--access-mode shadow` would become strict, and deny.
+`--access-mode shadow` would become strict, and deny. So would the image: that of the default has no
+registry, and no node finds it.
 """
 
 import shlex
@@ -11,10 +12,13 @@ from typing import Any, Final
 from smi_xds.install.cluster import Cluster, path_of
 from smi_xds.install.manifests import Manifest
 from smi_xds.install.names import NAME
+from smi_xds.install.workload import DEFAULT_IMAGE
 from smi_xds.problems import AskError
 
 # Those that `install` has itself; others come behind `--`.
-OWN_FLAGS: Final = ("--replicas", "--trust-domain", "--access-mode", "--mtls-mode")
+OWN_FLAGS: Final = ("--image", "--replicas", "--trust-domain", "--access-mode", "--mtls-mode")
+
+_DEFAULT_IMAGES: Final = DEFAULT_IMAGE.partition(":")[0] + ":"  # of any version
 
 
 async def refuse_loss(cluster: Cluster, wanted: Manifest, *, given: Collection[str]) -> None:
@@ -31,7 +35,8 @@ async def refuse_loss(cluster: Cluster, wanted: Manifest, *, given: Collection[s
 def lost(before: Mapping[str, Any], wanted: Manifest, *, given: Collection[str]) -> str:
     """Flags of `install` that would keep what is there and is not meant to change; or nothing."""
     stay = set(_flags(wanted))
-    meant = {flag_name(it) for it in given}
+    # Another image is what upgrades are for.
+    meant = {flag_name(it) for it in given} | {it for it in map(flag_name, stay) if it == "--image"}
     gone = [it for it in _flags(before) if it not in stay and flag_name(it) not in meant]
     own = [it for it in gone if flag_name(it) in OWN_FLAGS]
     more = [it for it in gone if it not in own]
@@ -59,5 +64,7 @@ def _flags(deployment: Mapping[str, Any]) -> Iterator[str]:
     yield f"--replicas={spec['replicas']}"
     for container in spec["template"]["spec"]["containers"]:
         if container["name"] == NAME:
+            if not container["image"].startswith(_DEFAULT_IMAGES):
+                yield f"--image={container['image']}"
             _serve, *flags = container.get("args") or ("serve",)
             yield from joined(flags)

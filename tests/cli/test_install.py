@@ -26,6 +26,13 @@ def test_a_dry_run_prints_the_manifests(capsys: pytest.CaptureFixture[str]) -> N
     assert printed == list(installation(Choices(image="here/it:7")).all)
 
 
+@pytest.mark.parametrize("image", ["", " ", "registry.example/a b"])
+def test_what_is_no_image_is_refused(image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a variable that is not set: the default would take the place of what is there."""
+    assert run_cli("install", "--dry-run", "--image", image) == 2
+    assert f"{image!r} is no image" in capsys.readouterr().err
+
+
 def test_further_flags_are_those_of_serve(capsys: pytest.CaptureFixture[str]) -> None:
     """They go to the pods as they are."""
     more = ("--leaf-lifetime", "12h", "--cert-manager=smi-xds/Issuer/mesh", "--no-write-back")

@@ -25,6 +25,18 @@ def test_the_same_with_another_image_loses_nothing() -> None:
     assert lost(before, after, given=()) == ""
 
 
+def test_an_image_is_kept_or_replaced_and_not_forgotten() -> None:
+    """The image of the default has no registry: pods of it would not start. It has no place to
+    lose, so the next version takes it over.
+    """
+    before = _with(image="registry.example/smi-xds:0.1.0")
+
+    assert lost(before, PLAIN, given=()) == "--image=registry.example/smi-xds:0.1.0"
+    assert lost(before, PLAIN, given=["--image"]) == ""
+    assert lost(before, _with(image="registry.example/smi-xds:0.2.0"), given=()) == ""
+    assert lost(_with(image="smi-xds:0.0.9"), PLAIN, given=()) == ""
+
+
 def test_what_is_not_given_again_is_shown_as_it_is_given() -> None:
     """Flags of `install` first, those of `serve` behind `--`; in words of a shell."""
     before = _with("--leaf-lifetime", "12h", "--xds-name=a b", replicas=3, mesh=SHADOW)
