@@ -1,6 +1,6 @@
 """An authority that the operator brings: files, which are replaced when it is renewed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from smi_xds.problems import IdentityError
 class Brought:
     """What the files said, to see whether they say something else."""
 
-    contents: tuple[bytes, ...]
+    contents: tuple[bytes, ...] = field(repr=False)
     signer: Signer
 
 

@@ -115,6 +115,9 @@ class _Signer(msgspec.Struct, rename="camel"):
     key: str
     brought: bool
 
+    def __repr__(self) -> str:
+        return f"<a signer of {self.trust_domain}>"
+
 
 class _Report(msgspec.Struct, rename="camel"):
     since: datetime

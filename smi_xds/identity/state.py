@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -36,8 +36,8 @@ NAMES: Final = (DOCUMENT, BUNDLE, LEGACY_KEY)
 class Stored:
     """What is kept at a moment."""
 
-    files: Mapping[str, bytes]
-    """Those of `NAMES` that there are."""
+    files: Mapping[str, bytes] = field(repr=False)
+    """Those of `NAMES` that there are; with keys."""
     version: str
     """Another one as soon as anything is written; also where there is nothing."""
 

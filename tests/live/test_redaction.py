@@ -19,8 +19,12 @@ from smi_xds.app.logs import configure_logging
 from smi_xds.config import LogConfig, LogFormat, LogLevel
 from smi_xds.demo.envoy import Sidecar
 from smi_xds.identity import ca
+from smi_xds.identity.brought import Brought
+from smi_xds.identity.document import _written
 from smi_xds.identity.embedded import EmbeddedIssuer
 from smi_xds.identity.serving import issue_serving
+from smi_xds.identity.signer import Signer
+from smi_xds.identity.state import Stored, files_of, state_of
 from smi_xds.problems import IdentityError
 from smi_xds.values import Secret, ServiceAccountRef, SpiffeId
 from smi_xds.xds.dump import resource_json
@@ -35,6 +39,12 @@ AUTHORITY = mk_authority()
 LEAF = AUTHORITY.issue(WEB, now=NOW)
 SERVING = issue_serving(AUTHORITY, ["a.b.svc"], now=NOW)
 RESOURCE = leaf_secret(LEAF.certificate_chain, LEAF.private_key)
+SIGNER = Signer(
+    trust_domain="cluster.local",
+    certificates=(AUTHORITY.certificate,),
+    key=AUTHORITY.key,
+    brought=True,
+)
 TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 HELD = {
     "a secret": Secret(b"PRIVATE KEY"),
@@ -43,6 +53,13 @@ HELD = {
     "a serving certificate": SERVING,
     "a resource": RESOURCE,
     "credentials": Credentials(trust_bundle=b"", leaves={WEB: RESOURCE}),
+    "a signer": SIGNER,
+    "a state": state_of(SIGNER, now=NOW),
+    "a state as it is kept": Stored(files=files_of(state_of(SIGNER, now=NOW)), version="1"),
+    "a document of it": _written(SIGNER),
+    "files that were brought": Brought(
+        contents=(AUTHORITY.trust_bundle, LEAF.private_key.value), signer=SIGNER
+    ),
     "what a caller presents": Presented(metadata={"authorization": (f"Bearer {TOKEN}",)}),
     "a bearer token": _bearer({"authorization": (f"Bearer {TOKEN}",)}),
 }
