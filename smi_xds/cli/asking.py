@@ -109,6 +109,11 @@ def where(command: options.Command) -> options.Command:
         given = click.get_current_context().params
         if files and (given["server"] is not None or given["kubernetes"]):
             raise click.UsageError("Give --files, --server or --kubernetes, not two of them.")
+        if not files:
+            options.refuse(
+                {flag: options.is_given(flag) for flag in options.MESH},
+                "says how to understand --files; a server has its own: leave it out.",
+            )
         return command(where=Where(files=files, servers=None if files else servers), **rest)
 
     return options.files(required=False)(servers(options.mesh(gathered)))
@@ -122,8 +127,7 @@ def _servers(
     if kubernetes:
         config = parse_kubernetes(kubeconfig=kubeconfig, context=context)
         return Servers(address=None, cluster=config)
-    for flag, value in {"--kubeconfig": kubeconfig, "--context": context}.items():
-        if value:
-            raise click.UsageError(f"{flag} says which cluster to ask: add --kubernetes.")
+    given = {"--kubeconfig": kubeconfig, "--context": context}
+    options.refuse(given, "says which cluster to ask: add --kubernetes.")
     address = parse_address(server or DEFAULT_XDS_ADDRESS, flag="--server")
     return Servers(address=address, cluster=None)

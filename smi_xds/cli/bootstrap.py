@@ -22,23 +22,22 @@ if TYPE_CHECKING:
 @click.option(
     "--server",
     "-s",
-    show_default=f"{DEFAULT_XDS_ADDRESS}; {bootstrap_tls.DEFAULT_TLS_SERVER} with tokens; "
-    f"{bootstrap_tls.DEFAULT_MTLS_SERVER} with certificates",
     metavar="HOST:PORT",
-    help="Where `smi-xds serve` listens.",
+    help=f"Where `smi-xds serve` listens.  [default: {DEFAULT_XDS_ADDRESS}; "
+    f"{bootstrap_tls.DEFAULT_TLS_SERVER} with tokens; "
+    f"{bootstrap_tls.DEFAULT_MTLS_SERVER} with certificates]",
 )
 @click.option(
     "--output",
     "-o",
     type=click.Choice(["json", "yaml"]),
-    show_default="json, for pods yaml",
-    help="Envoy tells them apart by the file's name; gRPC reads JSON alone.",
+    help="Envoy tells them apart by the file's name; gRPC reads JSON alone.  [default: json; yaml "
+    "with --for-pods]",
 )
 @click.option(
     "--protocol",
     type=click.Choice(["delta", "sotw"]),
-    show_default="delta",
-    help="How Envoy asks: incremental xDS, or state of the world.",
+    help="How Envoy asks: incremental xDS, or state of the world.  [default: delta]",
 )
 @click.option("--grpc", is_flag=True, help="For a gRPC process without a proxy.")
 @click.option(

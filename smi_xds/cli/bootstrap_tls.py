@@ -44,8 +44,8 @@ def tls_options(command: Command) -> Command:
         click.option(
             "--root",
             metavar="FILE",
-            show_default=POD_ROOT,
-            help="With a token: the roots that the server's certificate may lead to.",
+            help="With --token, or for pods: the roots that the server's certificate may lead to.  "
+            f"[default: {POD_ROOT}]",
         ),
         click.option(
             "--token",

@@ -33,9 +33,7 @@ def ca() -> None:
 
 def _kept(command: options.Command) -> options.Command:
     for option in (
-        click.option(
-            "--in-cluster", is_flag=True, help="Use the service account of the pod this runs in."
-        ),
+        options.in_cluster,
         options.api_server,
         click.option(
             "--state-secret",
@@ -46,7 +44,8 @@ def _kept(command: options.Command) -> options.Command:
             "--state-folder",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Where servers keep the authority.  [default: ~/.local/state/smi-xds]",
+            help="Where servers keep the authority.  "
+            "[default: smi-xds in $XDG_STATE_HOME or ~/.local/state]",
         ),
     ):
         command = option(command)
@@ -194,9 +193,7 @@ def _parsed(
 
     if secret is None:
         given = {"--kubeconfig": kubeconfig, "--context": context, "--in-cluster": in_cluster}
-        for flag, value in given.items():
-            if value:
-                raise click.UsageError(f"{flag} says where --state-secret is: add that.")
+        options.refuse(given, "says where --state-secret is: add that.")
         return Kept(folder or default_state_folder(), None, None)
     if folder is not None:
         raise ConfigError("--state-secret and --state-folder exclude each other: choose one")

@@ -57,9 +57,9 @@ def check(
     if kubernetes:
         config = parse_kubernetes(kubeconfig=kubeconfig, context=context, namespaces=namespaces)
         problems = offline.read_cluster_mesh(config, parse_mesh(**mesh)).problems
-    elif kubeconfig or context or namespaces:
-        raise click.UsageError("Add --kubernetes: folders are read as a whole.")
     else:
+        given = {"--kubeconfig": kubeconfig, "--context": context, "--namespace": namespaces}
+        options.refuse(given, "says what to read of an API server, not of folders: leave it out.")
         problems = offline.read_mesh(files, parse_mesh(**mesh)).problems
     if output == "json":
         click.echo(json.dumps({"problems": [_to_json(problem) for problem in problems]}, indent=2))

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 import click
-from click.core import ParameterSource
 
 from smi_xds.cli import options
 from smi_xds.cli.serve import configured, serve
@@ -110,6 +109,9 @@ def install(
     from smi_xds.install.manifests import installation
     from smi_xds.install.workload import DEFAULT_IMAGE, Choices
 
+    if dry_run:
+        left = {"--wait": wait, "--output": output == "json", "--force": force}
+        options.refuse(left, "is about applying, which --dry-run does not: leave one of them out.")
     choices = Choices(
         image=image or DEFAULT_IMAGE, replicas=replicas, mesh=parse_mesh(**mesh), more=flags
     )
@@ -155,13 +157,7 @@ def _given(flags: tuple[str, ...]) -> list[str]:
     """Flags that are meant to be as they are now, whatever they were."""
     from smi_xds.install.former import OWN_FLAGS, joined
 
-    source = click.get_current_context().get_parameter_source
-    mine = [
-        flag
-        for flag in OWN_FLAGS
-        if source(flag.removeprefix("--").replace("-", "_")) is ParameterSource.COMMANDLINE
-    ]
-    return [*mine, *joined(flags)]
+    return [*filter(options.is_given, OWN_FLAGS), *joined(flags)]
 
 
 def _print(wanted: "Installation") -> None:

@@ -34,20 +34,9 @@ from smi_xds.config import (
 
 def _kubernetes(command: options.Command) -> options.Command:
     for option in (
-        click.option(
-            "--namespace",
-            "namespaces",
-            multiple=True,
-            metavar="NAME",
-            help="Watch only this namespace; may be given several times.",
-        ),
-        click.option(
-            "--in-cluster", is_flag=True, help="Use the service account of the pod this runs in."
-        ),
-        click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
-        click.option(
-            "--kubeconfig", metavar="FILE", help="Instead of $KUBECONFIG or ~/.kube/config."
-        ),
+        options.namespaces,
+        options.in_cluster,
+        options.api_server,
         click.option("--kubernetes", is_flag=True, help="Read objects from an API server."),
     ):
         command = option(command)
@@ -62,7 +51,7 @@ def _kubernetes(command: options.Command) -> options.Command:
     default=DEFAULT_XDS_ADDRESS,
     show_default=True,
     metavar="HOST:PORT",
-    help="Where sidecars ask in plaintext; on loopback, port 0 for any free one, or off.",
+    help="Where sidecars ask in plaintext: on loopback (port 0 for any free one), or off.",
 )
 @xds_tls_options
 @click.option(
@@ -89,7 +78,8 @@ def _kubernetes(command: options.Command) -> options.Command:
     "--state-folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where the certificate authority is kept.  [default: ~/.local/state/smi-xds]",
+    help="Where the certificate authority is kept.  "
+    "[default: smi-xds in $XDG_STATE_HOME or ~/.local/state]",
 )
 @authority_options
 @click.option(
@@ -229,7 +219,5 @@ def _api_server(
         "--namespace": namespaces,
         "--in-cluster": in_cluster,
     }
-    for flag, value in given.items():
-        if value:
-            raise click.UsageError(f"{flag} says which API server to read: add --kubernetes.")
+    options.refuse(given, "says which API server to read: add --kubernetes.")
     return None

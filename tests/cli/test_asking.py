@@ -75,7 +75,9 @@ async def test_a_server_has_nothing_static(
         (("graph", "--files", CANARY, "--kubernetes", "--kubeconfig", "a"), "not two of them."),
         (("check",), "Give either --files or --kubernetes."),
         (("check", "--files", CANARY, "--kubernetes"), "Give either --files or --kubernetes."),
-        (("check", "--files", CANARY, "--namespace", "a"), "Add --kubernetes"),
+        (("check", "--files", CANARY, "--namespace", "a"), "of an API server, not of folders"),
+        (("graph", "--access-mode", "shadow"), "--access-mode says how to understand --files"),
+        (("graph", "--kubernetes", "--mtls-mode", "strict"), "--mtls-mode says how to"),
     ],
 )
 def test_two_places_at_once_are_refused(

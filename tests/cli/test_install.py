@@ -18,6 +18,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "install.md"
 TITLE = "Files in the pods"
 
 
+@pytest.mark.parametrize("flags", [("--wait",), ("--force",), ("--output", "json")])
+def test_a_dry_run_applies_nothing(
+    flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks for what comes of applying is told, rather than shown manifests."""
+    assert run_cli("install", "--dry-run", *flags) == 2
+
+    assert f"{flags[0]} is about applying" in capsys.readouterr().err
+
+
 def test_a_dry_run_prints_the_manifests(capsys: pytest.CaptureFixture[str]) -> None:
     """All of them, in order, as kubectl takes them; nobody is asked."""
     assert run_cli("install", "--dry-run", "--kubeconfig", "/nowhere", "--image", "here/it:7") == 0
