@@ -32,7 +32,7 @@ def test_a_port_stays_for_its_time() -> None:
     """From when it was named last, whatever else changes meanwhile."""
     former = FormerPorts()
     assert not former.take({WEB: (served(1), served(2))}, 0)
-    assert former.ends is None
+    assert (former.ports, former.ends) == ({}, None)
     assert former.take({WEB: (served(2),)}, 1)
     assert former.take({WEB: ()}, 2)
     assert former.ports == {WEB: (served(1), served(2))}
@@ -41,8 +41,7 @@ def test_a_port_stays_for_its_time() -> None:
     assert former.take({WEB: ()}, 1 + KEPT)
     assert former.ports == {WEB: (served(2),)}
     assert former.take({WEB: ()}, 2 + KEPT)
-    assert former.ports == {}
-    assert former.ends is None
+    assert (former.ports, former.ends) == ({}, None)
 
 
 def test_a_port_that_is_named_again_is_no_former_one() -> None:
