@@ -1,7 +1,7 @@
 """Ports that no Service names any longer: how long they stay open, and for whom."""
 
 from smi_xds.mesh.build import MeshBuilder
-from smi_xds.mesh.former import KEPT, FormerPorts
+from smi_xds.mesh.former import KEPT, FormerPorts, Ports
 from smi_xds.mesh.model import MeshSettings, PortRef, Protocol
 from smi_xds.mesh.workloads import ServedPort
 from smi_xds.objects.forms import MeshObject
@@ -28,20 +28,23 @@ def served(target: int, *, service: str = "web", protocol: Protocol = Protocol.H
     return ServedPort(service=ServiceRef(NS, service), port=80, target=target, protocol=protocol)
 
 
+def remembered(former: FormerPorts) -> tuple[Ports, float | None]:
+    return former.ports, former.ends
+
+
 def test_a_port_stays_for_its_time() -> None:
     """From when it was named last, whatever else changes meanwhile."""
     former = FormerPorts()
     assert not former.take({WEB: (served(1), served(2))}, 0)
-    assert (former.ports, former.ends) == ({}, None)
+    assert remembered(former) == ({}, None)
     assert former.take({WEB: (served(2),)}, 1)
     assert former.take({WEB: ()}, 2)
-    assert former.ports == {WEB: (served(1), served(2))}
-    assert former.ends == 1 + KEPT
+    assert remembered(former) == ({WEB: (served(1), served(2))}, 1 + KEPT)
     assert not former.take({WEB: ()}, KEPT)
     assert former.take({WEB: ()}, 1 + KEPT)
-    assert former.ports == {WEB: (served(2),)}
+    assert remembered(former) == ({WEB: (served(2),)}, 2 + KEPT)
     assert former.take({WEB: ()}, 2 + KEPT)
-    assert (former.ports, former.ends) == ({}, None)
+    assert remembered(former) == ({}, None)
 
 
 def test_a_port_that_is_named_again_is_no_former_one() -> None:
@@ -50,9 +53,9 @@ def test_a_port_that_is_named_again_is_no_former_one() -> None:
     former.take({WEB: (served(1),)}, 0)
     former.take({WEB: ()}, 1)
     assert former.take({WEB: (served(1),)}, 2)
-    assert (former.ports, former.ends) == ({}, None)
+    assert remembered(former) == ({}, None)
     assert former.take({WEB: ()}, 3)
-    assert former.ends == 3 + KEPT
+    assert remembered(former) == ({WEB: (served(1),)}, 3 + KEPT)
 
 
 def test_a_workload_that_is_gone_has_no_ports() -> None:
@@ -61,7 +64,7 @@ def test_a_workload_that_is_gone_has_no_ports() -> None:
     former.take({WEB: (served(1),)}, 0)
     former.take({WEB: ()}, 1)
     assert former.take({}, 2)
-    assert (former.ports, former.ends) == ({}, None)
+    assert remembered(former) == ({}, None)
 
 
 WORLD: tuple[MeshObject, ...] = (
