@@ -3,7 +3,9 @@
 Who holds the one before and gets the next one need not compare thousands of values.
 """
 
-from typing import Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
+
+_FEW: Final = 100
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -21,7 +23,7 @@ class Snapshot(dict[_Key, _Value], Generic[_Key, _Value]):
         self.mark = object()
         self._before = None if before is None else before.mark
         self.changed: set[_Key] = set()
-        """Keys that came, went or got another value; maybe more of them, never fewer."""
+        """Keys that came, went or got another value, where it follows another one; maybe more."""
 
     def follows(self, other: object) -> bool:
         """Whether it is a changed copy of another one."""
@@ -29,8 +31,19 @@ class Snapshot(dict[_Key, _Value], Generic[_Key, _Value]):
 
     def write(self, key: _Key, value: _Value | None) -> None:
         """Keep a value, or forget it where it is None."""
-        self.changed.add(key)
+        if self._before is not None:
+            self._note(key)
         if value is None:
             del self[key]
         else:
             self[key] = value
+
+    def _note(self, key: _Key) -> None:
+        """Remember what was written, as long as there is less of it than there is to compare.
+
+        Of a mapping that is never copied again it would be every key that there ever was.
+        """
+        self.changed.add(key)
+        if len(self.changed) > _FEW + 2 * len(self):
+            self._before = None
+            self.changed = set()

@@ -31,3 +31,22 @@ def test_a_chain_of_copies_keeps_none_of_them() -> None:
     first: Snapshot[str, int] = Snapshot()
     second = Snapshot(first)
     assert not any(value is first for value in (second.mark, second._before, second.changed))
+
+
+def test_what_comes_and_goes_adds_up_to_nothing() -> None:
+    """Whether somebody copies it or not: pods come and go for as long as a server runs."""
+    first: Snapshot[int, int] = Snapshot()
+    first.write(-1, 0)
+    second = Snapshot(first)
+    assert second.follows(first)
+    for each in (first, second):
+        for number in range(1000):
+            each.write(number, 1)
+            each.write(number, None)
+        assert len(each.changed) <= 102
+
+    assert not second.follows(first), "who has the first one has to compare"
+    third = Snapshot(second)
+    third.write(5, 1)
+    assert third.follows(second)
+    assert third.changed == {5}
