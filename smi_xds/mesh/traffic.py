@@ -111,7 +111,8 @@ def _port(service: Service, port: ServicePort, splits: list["_Split"]) -> PortRo
             continue
         split.counts = True
         entries.append(split.entry(port))
-        taken = dict.fromkeys(split.claims, split) | taken
+        for claim in split.claims:
+            taken.setdefault(claim, split)
     if HttpMatch() not in taken:
         own = WeightedBackend(service=service.service, weight=1)
         entries.append(RouteEntry(backends=(own,)))

@@ -1,8 +1,9 @@
 """Route configurations: where requests go, and at the destination who may send them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import (
@@ -23,7 +24,6 @@ from smi_xds.mesh.model import (
     PortRef,
     PortRoutes,
     RouteEntry,
-    WeightedBackend,
     Workload,
 )
 from smi_xds.values import AccessMode
@@ -33,6 +33,9 @@ from smi_xds.xds.encode import encode, fragment, pack, splice
 from smi_xds.xds.matching import route_match
 from smi_xds.xds.rbac import FILTER, http_rules
 from smi_xds.xds.resources import CLUSTER, ROUTES, Need, Resource
+
+# Entries are kept encoded: of hundreds of splits of one service, mostly one changes at a time.
+_KEPT = 4096
 
 # Only where nothing was processed: safe for every method. Counted in upstream_rq_retry.
 _RETRY_ON = "connect-failure,refused-stream,reset-before-request"
@@ -49,8 +52,7 @@ class HostFragment:
 def outbound_host(routes: PortRoutes, *, allowed: bool, local: bool) -> HostFragment:
     """The virtual host of a service port, as someone with a right to it (or without) gets it."""
     domains = names.domains(routes.ref, default_port=routes.default_port, local=local)
-    host, needs = _host(routes, domains, allowed=allowed)
-    body = fragment(RouteConfiguration, "virtual_hosts", encode(host))
+    body, needs = _host(routes, domains, allowed=allowed)
     return HostFragment(body=body, clusters=needs)
 
 
@@ -58,18 +60,25 @@ def service_routes(routes: PortRoutes, *, allowed: bool) -> Resource:
     """The routes of one service port to an intercepted sidecar: any Host, the address decided."""
     name = names.outbound_routes(routes.ref)
     host, needs = _host(routes, ["*"], allowed=allowed)
-    return Resource.of(
-        ROUTES, name, encode(RouteConfiguration(name=name, virtual_hosts=[host])), needs=needs
-    )
+    body = splice(RouteConfiguration(name=name), "virtual_hosts", (host,))
+    return Resource.of(ROUTES, name, body, needs=needs)
 
 
 def _host(
     routes: PortRoutes, domains: list[str], *, allowed: bool
-) -> tuple[VirtualHost, frozenset[Need]]:
-    entries = _routes(routes) if allowed else [_denied(routes.ref)]
-    called = called_by(routes) if allowed else frozenset()
+) -> tuple[bytes, frozenset[Need]]:
+    ways: Iterable[bytes] = (_joined([_denied(routes.ref)]),)
+    called = frozenset[PortRef]()
+    if allowed:
+        ways = (_entry(entry, routes.port, routes.pod) for entry in routes.entries)
+        called = called_by(routes)
+    host = splice(VirtualHost(name=str(routes.ref), domains=domains), "routes", ways)
     needs = frozenset(Need(CLUSTER, names.outbound_cluster(ref)) for ref in called)
-    return VirtualHost(name=str(routes.ref), domains=domains, routes=entries), needs
+    return fragment(RouteConfiguration, "virtual_hosts", host), needs
+
+
+def _joined(routes: list[Route]) -> bytes:
+    return b"".join(fragment(VirtualHost, "routes", encode(route)) for route in routes)
 
 
 def outbound_routes(hosts: tuple[HostFragment, ...]) -> Resource:
@@ -87,9 +96,8 @@ def called_by(routes: PortRoutes) -> frozenset[PortRef]:
     if not routes.protocol.is_http:
         # A TCP split is in the endpoints of the root's own cluster.
         return frozenset({routes.ref})
-    return frozenset(
-        _backend(routes, backend) for entry in routes.entries for backend in entry.backends
-    )
+    services = {backend.service for entry in routes.entries for backend in entry.backends}
+    return frozenset(PortRef(service, routes.port, pod=routes.pod) for service in services)
 
 
 def inbound_routes(workload: Workload, port: InboundPort) -> Resource:
@@ -115,21 +123,18 @@ def inbound_routes(workload: Workload, port: InboundPort) -> Resource:
     return Resource.of(ROUTES, name, encode(configuration), needs=[Need(CLUSTER, name)])
 
 
-def _routes(routes: PortRoutes) -> list[Route]:
+@lru_cache(_KEPT)
+def _entry(entry: RouteEntry, port: int, pod: str) -> bytes:
+    """A route for each match of an entry, encoded."""
     found = []
-    for entry in routes.entries:
-        for match in entry.matches or (None,):
-            route = Route(name=entry.split or "service", match=route_match(match))
-            _act(route, entry, routes)
-            found.append(route)
-    return found
+    for match in entry.matches or (None,):
+        route = Route(name=entry.split or "service", match=route_match(match))
+        _act(route, entry, port, pod)
+        found.append(route)
+    return _joined(found)
 
 
-def _backend(routes: PortRoutes, backend: WeightedBackend) -> PortRef:
-    return PortRef(backend.service, routes.port, pod=routes.pod)
-
-
-def _act(route: Route, entry: RouteEntry, routes: PortRoutes) -> None:
+def _act(route: Route, entry: RouteEntry, port: int, pod: str) -> None:
     backends = [backend for backend in entry.backends if backend.weight > 0]
     if not backends:
         # Envoy refuses weights that add up to 0.
@@ -137,7 +142,8 @@ def _act(route: Route, entry: RouteEntry, routes: PortRoutes) -> None:
         return
     clusters = [
         WeightedClusterClusterWeight(
-            name=names.outbound_cluster(_backend(routes, backend)), weight=backend.weight
+            name=names.outbound_cluster(PortRef(backend.service, port, pod=pod)),
+            weight=backend.weight,
         )
         for backend in entry.backends
     ]

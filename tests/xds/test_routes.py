@@ -87,6 +87,24 @@ def test_each_match_of_an_entry_is_a_route_in_order() -> None:
     ]
 
 
+def test_an_entry_means_the_clusters_of_its_port() -> None:
+    """The same split at two ports of a root, and with another weight, is encoded anew."""
+    found = [
+        acts(replace(mk_routes(mk_entry("shop/s", v1=weight, v2=1)), port=port))
+        for port, weight in ((80, 1), (81, 1), (80, 2), (80, 1))
+    ]
+    clusters = [
+        [(it["name"], it["weight"]) for it in act["weighted_clusters"]["clusters"]]
+        for (act,) in found
+    ]
+    assert clusters == [
+        [("shop/v1:80", 1), ("shop/v2:80", 1)],
+        [("shop/v1:81", 1), ("shop/v2:81", 1)],
+        [("shop/v1:80", 2), ("shop/v2:80", 1)],
+        [("shop/v1:80", 1), ("shop/v2:80", 1)],
+    ]
+
+
 def test_only_what_was_not_processed_is_retried_and_nothing_times_out() -> None:
     """Envoy's 15 seconds would cut streams."""
     (route,) = hosts(mk_routes(mk_entry("", web=1)))[0]["routes"]
