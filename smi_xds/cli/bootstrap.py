@@ -3,17 +3,19 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from smi_xds.cli import bootstrap_tls, options
-from smi_xds.config import DEFAULT_XDS_ADDRESS, Address, parse_address, parse_mesh
-from smi_xds.values import ProxyId
+from smi_xds.cli.bootstrap_flags import DEFAULT_MTLS_SERVER, DEFAULT_TLS_SERVER, Flags, check
+from smi_xds.config import DEFAULT_XDS_ADDRESS, Address, parse_mesh
 
 if TYPE_CHECKING:
     from smi_xds.mesh.model import Mesh, Workload
     from smi_xds.xds.control_plane import Tls
+
+_PROTOCOL: Final = "delta"
 
 
 @click.command()
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     "-s",
     metavar="HOST:PORT",
     help=f"Where `smi-xds serve` listens.  [default: {DEFAULT_XDS_ADDRESS}; "
-    f"{bootstrap_tls.DEFAULT_TLS_SERVER} with tokens; "
-    f"{bootstrap_tls.DEFAULT_MTLS_SERVER} with certificates]",
+    f"{DEFAULT_TLS_SERVER} with tokens; "
+    f"{DEFAULT_MTLS_SERVER} with certificates]",
 )
 @click.option(
     "--output",
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--protocol",
     type=click.Choice(["delta", "sotw"]),
-    help="How Envoy asks: incremental xDS, or state of the world.  [default: delta]",
+    help=f"How Envoy asks: incremental xDS, or state of the world.  [default: {_PROTOCOL}]",
 )
 @click.option("--grpc", is_flag=True, help="For a gRPC process without a proxy.")
 @click.option(
@@ -55,22 +57,7 @@ if TYPE_CHECKING:
 )
 @bootstrap_tls.tls_options
 @options.mesh
-def bootstrap(
-    files: tuple[Path, ...],
-    proxy: ProxyId | None,
-    server: str | None,
-    output: str | None,
-    protocol: str | None,
-    grpc: bool,
-    certificates: Path | None,
-    state_folder: Path | None,
-    for_pods: bool,
-    token: str | None,
-    root: str | None,
-    secrets: Path | None,
-    server_name: str | None,
-    **mesh: str,
-) -> int:
+def bootstrap(trust_domain: str, access_mode: str, mtls_mode: str, **flags: Any) -> int:
     """Print what the Envoy of a proxy starts with.
 
     It names the proxy and the server; everything else comes from there. Where the application
@@ -98,150 +85,84 @@ def bootstrap(
 
     Exit code: 0, or 2 where the folders could not be read or have no such proxy.
     """
-    if for_pods:
-        _check_for_pods(files, proxy, certificates, grpc=grpc)
-        address = parse_address(server or bootstrap_tls.DEFAULT_TLS_SERVER, flag="--server")
-        document = bootstrap_tls.config_map(
-            address,
-            name=server_name,
-            token=token or bootstrap_tls.POD_TOKEN,
-            root=root or bootstrap_tls.POD_ROOT,
-            mounted=secrets or Path(bootstrap_tls.POD_FILES),
-            protocol=protocol or "delta",
-        )
-        _print(document, output=output or "yaml")
+    given = Flags(**flags)
+    check(given)
+    server = given.address  # judged before anything is signed or written
+    if given.for_pods:
+        _print_for_pods(server, given)
         return 0
-    if not files or proxy is None:
-        raise click.UsageError("Give --files and --proxy, or --for-pods.")
-    address = parse_address(
-        server or _usual_server(token, certificates, grpc=grpc), flag="--server"
-    )
-    _check_flags(output, protocol, certificates, state_folder, grpc=grpc)
-    _check_token(token, root, secrets, certificates, grpc=grpc)
     from smi_xds.cli.offline import find_workload, read_mesh
 
-    understood = read_mesh(files, parse_mesh(**mesh))
-    workload = find_workload(understood, proxy)
-    if grpc is workload.sidecar.listens:
-        hint = "leave out --grpc" if grpc else "add --grpc"
-        raise click.UsageError(f"{proxy} says smi-xds.io/sidecar: {workload.sidecar}; {hint}.")
-    if state_folder is not None and certificates is not None:
+    assert given.proxy is not None, "checked"
+    settings = parse_mesh(trust_domain=trust_domain, access_mode=access_mode, mtls_mode=mtls_mode)
+    understood = read_mesh(given.files, settings)
+    workload = find_workload(understood, given.proxy)
+    if given.grpc is workload.sidecar.listens:
+        hint = "leave out --grpc" if given.grpc else "add --grpc"
+        raise click.UsageError(
+            f"{given.proxy} says smi-xds.io/sidecar: {workload.sidecar}; {hint}."
+        )
+    if given.state_folder is not None and given.certificates is not None:
         bootstrap_tls.sign(
             workload.identity,
-            folder=certificates.absolute(),
-            state_folder=state_folder,
+            folder=given.certificates.absolute(),
+            state_folder=given.state_folder,
             tell=lambda line: click.echo(line, err=True),
         )
-    if grpc:
-        _print_grpc(workload, address, certificates)
-        return 0
-    tls = None
-    if token is not None and secrets is not None:
-        tls = bootstrap_tls.token_tls(
-            address,
-            name=server_name,
-            token=str(Path(token).absolute()),
-            root=str(Path(root or bootstrap_tls.POD_ROOT).absolute()),
-            secrets=str(secrets.absolute()),
-        )
-    elif certificates is not None:
-        folder = certificates.absolute()
-        tls = bootstrap_tls.certificate_tls(address, name=server_name, folder=folder)
-    if tls is not None:
-        bootstrap_tls.write_secret_documents(tls)
-    _print_envoy(
-        *(understood, workload, address),
-        tls=tls,
-        output=output or "json",
-        protocol=protocol or "delta",
-    )
+    if given.grpc:
+        _print_grpc(workload, server, given.certificates)
+    else:
+        _print_envoy(understood, workload, server, given)
     return 0
 
 
-def _usual_server(token: str | None, certificates: Path | None, *, grpc: bool) -> str:
-    if token is not None:
-        return bootstrap_tls.DEFAULT_TLS_SERVER
-    if certificates is not None and not grpc:
-        return bootstrap_tls.DEFAULT_MTLS_SERVER
-    return DEFAULT_XDS_ADDRESS
+def _print_for_pods(server: Address, given: Flags) -> None:
+    document = bootstrap_tls.config_map(
+        server,
+        name=given.server_name,
+        token=given.token or bootstrap_tls.POD_TOKEN,
+        root=given.root or bootstrap_tls.POD_ROOT,
+        mounted=given.secrets or Path(bootstrap_tls.POD_FILES),
+        protocol=given.protocol or _PROTOCOL,
+    )
+    _print(document, output=given.output or "yaml")
 
 
-def _check_for_pods(
-    files: tuple[Path, ...],
-    proxy: ProxyId | None,
-    certificates: Path | None,
-    *,
-    grpc: bool,
-) -> None:
-    given = {
-        "--files": files,
-        "--proxy": proxy,
-        "--certificates": certificates,
-        "--grpc": grpc,
-    }
-    for flag, value in given.items():
-        if value:
-            raise click.UsageError(f"--for-pods is for any pod, by its token: leave out {flag}.")
-
-
-def _check_token(
-    token: str | None,
-    root: str | None,
-    secrets: Path | None,
-    certificates: Path | None,
-    *,
-    grpc: bool,
-) -> None:
-    if token is None:
-        if root is not None or secrets is not None:
-            flag = "--root" if root is not None else "--secrets"
-            raise click.UsageError(f"{flag} goes with --token: add it, or leave out {flag}.")
-        return
-    if grpc or certificates is not None:
-        flag = "--grpc" if grpc else "--certificates"
-        raise click.UsageError(f"--token is a sidecar's proof by itself: leave out {flag}.")
-    if secrets is None:
-        raise click.UsageError("--token needs --secrets DIR, where Envoy is told to follow it.")
-
-
-def _check_flags(
-    output: str | None,
-    protocol: str | None,
-    certificates: Path | None,
-    state_folder: Path | None,
-    *,
-    grpc: bool,
-) -> None:
-    if grpc and output == "yaml":
-        raise click.UsageError("gRPC reads JSON alone: leave out --output yaml.")
-    if grpc and protocol is not None:
-        raise click.UsageError("gRPC speaks state of the world alone: leave out --protocol.")
-    if state_folder is not None and certificates is None:
-        raise click.UsageError("--state-folder signs what --certificates names: add it.")
-
-
-def _print_envoy(
-    mesh: "Mesh",
-    workload: "Workload",
-    server: Address,
-    *,
-    tls: "Tls | None",
-    output: str,
-    protocol: str,
-) -> None:
+def _print_envoy(mesh: "Mesh", workload: "Workload", server: Address, given: Flags) -> None:
     from smi_xds.xds import bootstrap as made
     from smi_xds.xds import dump
 
+    tls = _tls(server, given)
+    if tls is not None:
+        bootstrap_tls.write_secret_documents(tls)
     message = made.sidecar(
         workload,
         server_host=server.host,
         server_port=server.port,
         tls=tls,
-        protocol=made.Protocol(protocol),
+        protocol=made.Protocol(given.protocol or _PROTOCOL),
     )
+    output = given.output or "json"
     for line in _how_to_call(mesh, workload):
         click.echo(f"# {line}", err=output == "json")
     _print(dump.to_json(message), output=output)
+
+
+def _tls(server: Address, given: Flags) -> "Tls | None":
+    """How the sidecar proves who it is; None in plaintext."""
+    name = given.server_name
+    if given.token is not None and given.secrets is not None:
+        return bootstrap_tls.token_tls(
+            server,
+            name=name,
+            token=str(Path(given.token).absolute()),
+            root=str(Path(given.root or bootstrap_tls.POD_ROOT).absolute()),
+            secrets=str(given.secrets.absolute()),
+        )
+    if given.certificates is not None:
+        folder = given.certificates.absolute()
+        return bootstrap_tls.certificate_tls(server, name=name, folder=folder)
+    return None
 
 
 def _print(document: dict[str, object], *, output: str) -> None:

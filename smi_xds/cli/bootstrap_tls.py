@@ -21,9 +21,6 @@ POD_FILES: Final = "/etc/smi-xds"
 CONFIG_MAP: Final = "smi-xds-sidecar"
 BOOTSTRAP_FILE: Final = "envoy.json"
 
-DEFAULT_TLS_SERVER: Final = "smi-xds.smi-xds.svc:15012"
-DEFAULT_MTLS_SERVER: Final = "127.0.0.1:15013"
-
 
 def tls_options(command: Command) -> Command:
     """How a sidecar proves who it is, and knows its server."""

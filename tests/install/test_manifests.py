@@ -9,7 +9,7 @@ import yaml
 from deploy.generate import KUBERNETES
 from smi_xds import app
 from smi_xds.app import trust_maps
-from smi_xds.cli.bootstrap_tls import DEFAULT_TLS_SERVER
+from smi_xds.cli.bootstrap_flags import DEFAULT_TLS_SERVER
 from smi_xds.config import (
     DEFAULT_LEASE,
     DEFAULT_WEBHOOK_SERVICE,
