@@ -31,6 +31,8 @@ _CHUNK: Final = 1 << 16
 # say. While it is worked on, a large one takes up to some 100 MB.
 _LARGE: Final = 256 << 10
 _READ_AT_ONCE: Final[Mapping[bool, int]] = MappingProxyType({False: 32, True: 3})
+# Of one host: one connection that stalls may not hold up an API server that shares its address.
+_READ_OF_ONE: Final[Mapping[bool, int]] = MappingProxyType({False: 8, True: 1})
 _WORK_AT_ONCE: Final[Mapping[bool, int]] = MappingProxyType({False: 3, True: 1})
 
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
@@ -120,7 +122,9 @@ class _Counter:
     """
 
     def __init__(self) -> None:
-        self._reading = {it: Turns(most, of_one_host=1) for it, most in _READ_AT_ONCE.items()}
+        self._reading = {
+            it: Turns(most, of_one_host=_READ_OF_ONE[it]) for it, most in _READ_AT_ONCE.items()
+        }
         self._working = {it: Turns(most, of_one_host=1) for it, most in _WORK_AT_ONCE.items()}
         # Of its own: in the common one, look-ups of names would wait for reviews.
         self._threads = ThreadPoolExecutor(sum(_WORK_AT_ONCE.values()), "review")

@@ -284,6 +284,22 @@ async def test_those_of_one_host_wait_for_each_other(authority: Authority) -> No
     assert work.most == 1
 
 
+async def test_one_that_stalls_holds_up_nobody(authority: Authority) -> None:
+    """An API server may share its address with whoever sends half of a review."""
+    forms = {"/it": Form(answer=mk_answer, limit=2)}
+    async with serve(authority, forms) as (url, _), client(authority) as http:
+        context = ssl.create_default_context(cadata=authority.trust_bundle.decode())
+        port = int(url.rpartition(":")[2])
+        _, writer = await asyncio.open_connection("localhost", port, ssl=context)
+        writer.write(b"POST /it HTTP/1.1\r\nHost: it\r\nContent-Length: 2\r\n\r\nx")
+        await writer.drain()
+
+        # In less than that one is given; the limit is the client's.
+        async with asyncio.timeout(20):
+            assert await posted(url, [http] * 5, 1) == {200}
+        writer.transport.abort()
+
+
 async def test_what_takes_too_long_is_ended_before_the_next_begins(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
