@@ -203,7 +203,10 @@ class Connection:
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[_Session]:
         """The session of now; one that was replaced lives until its last request is over."""
-        session = self._session = self._session or _Session(self._configuration)
+        try:
+            session = self._session = self._session or _Session(self._configuration)
+        except SourceError as error:  # the files of the certificates are being replaced
+            raise UnreachableError(str(error)) from error
         session.users += 1
         try:
             yield session

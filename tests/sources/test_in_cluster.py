@@ -10,6 +10,7 @@ from kubernetes_asyncio.config import incluster_config
 
 from smi_xds.config import KubernetesConfig
 from smi_xds.problems import ProblemCode
+from smi_xds.sources.kube_api import UnreachableError
 from smi_xds.sources.kube_connection import Connection
 from tests.kube.pki import make_serving_certificate
 from tests.sources.fake_api import ACCOUNTS, END, FakeApi, quicken, watching
@@ -107,3 +108,24 @@ async def test_an_authority_that_is_rotated(
             await api.watched(ACCOUNTS)
             api.put(ACCOUNTS, "b")
             await eventually_async(lambda: sink.accounts == {"a", "b"})
+
+
+async def test_an_authority_that_is_not_there_for_a_moment(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just when the first request is to be sent: it is away, as when it cannot be reached."""
+    api = FakeApi(tokens={"it"})
+    api.put(ACCOUNTS, "a")
+    mounted.write_token("it")
+    async with api.running(mounted.new_authority()):
+        _lead_to(api, monkeypatch)
+        connection, authority = Connection(IN_CLUSTER), mounted.folder / "ca.crt"
+        await connection.open()
+        try:
+            authority.rename(mounted.folder / "moved")
+            with pytest.raises(UnreachableError, match="certificates cannot be read"):
+                await connection.read(ACCOUNTS)
+            (mounted.folder / "moved").rename(authority)
+            assert b'"a"' in await connection.read(ACCOUNTS)
+        finally:
+            await connection.close()
