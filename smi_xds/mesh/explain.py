@@ -91,7 +91,9 @@ def _routed(mesh: Mesh, asked: Asked, port: ServicePort, answer: Explanation) ->
     entry, match = _entry(routes, asked)
     branches = _branches(mesh, asked, port, entry)
     verdict = _together(branch.verdict for branch in branches if branch.weight)
-    why = _why(verdict, entry, branches)
+    why = (
+        _nowhere(asked, entry, branches) if verdict is Verdict.NOWHERE else _why(verdict, branches)
+    )
     if verdict is not Verdict.DENIED and not _has_right(routes, asked):
         # It is not told whether anybody is there.
         verdict = Verdict.DENIED
@@ -175,17 +177,25 @@ def _together(verdicts: Iterable[Verdict]) -> Verdict:
     return found.pop() if len(found) == 1 else Verdict.PARTLY
 
 
-def _why(verdict: Verdict, entry: RouteEntry, branches: tuple[Branch, ...]) -> str:
-    whys = {it.why for branch in branches if branch.weight for it in branch.destinations}
-    if verdict is Verdict.NOWHERE:
-        if entry.split and not any(branch.weight for branch in branches):
-            return f"No backend of TrafficSplit {entry.split} has a weight: 503."
-        return " ".join(sorted(whys)) or "Nothing is behind it: 503."
+def _nowhere(asked: Asked, entry: RouteEntry, branches: tuple[Branch, ...]) -> str:
+    # Of TCP and UDP nobody gets an answer.
+    end = "." if asked.request is None else ": 503."
+    if entry.split and not any(branch.weight for branch in branches):
+        return f"No backend of TrafficSplit {entry.split} has a weight{end}"
+    return " ".join(_whys(branches)) or f"Nothing is behind it{end}"
+
+
+def _why(verdict: Verdict, branches: tuple[Branch, ...]) -> str:
+    whys = _whys(branches)
     if len(whys) == 1:
         return whys.pop()
     if verdict is Verdict.PARTLY:
         return "It depends on where it is sent: see each destination."
     return f"Every destination says so: {verdict}."
+
+
+def _whys(branches: tuple[Branch, ...]) -> list[str]:
+    return sorted({it.why for branch in branches if branch.weight for it in branch.destinations})
 
 
 def _is_lost(mesh: Mesh, asked: Asked, host: str) -> bool:

@@ -39,11 +39,6 @@ class Seen:
     address: str
     request: Request | None
 
-    @property
-    def caller(self) -> str:
-        """In an operator's words."""
-        return str(self.identity and (self.identity.service_account or self.identity))
-
     def admits(self, source: Source, mesh: Mesh) -> bool:
         """Whether a grant's source is this caller; without an address: wherever it runs."""
         if self.identity is None or source.identity != self.identity:
@@ -116,7 +111,14 @@ def _source_reasons(mesh: Mesh, target: TrafficTarget, seen: Seen) -> Iterator[s
     listed = [it for it in target.sources or () if _is_caller(objects, mesh, target, it, seen)]
     if not listed:
         named = ", ".join(_subject(target, it) for it in target.sources or ()) or "none at all"
-        yield f"{seen.caller} is not among its sources ({named})"
+        yield f"{_caller(mesh, seen.identity)} is not among its sources ({named})"
+
+
+def _caller(mesh: Mesh, identity: SpiffeId | None) -> str:
+    """In an operator's words: an account of another trust domain may have the name of a source."""
+    is_ours = identity is not None and identity.trust_domain == mesh.trust_domain
+    account = identity.service_account if identity and is_ours else None
+    return str(account or identity)
 
 
 def _is_caller(

@@ -463,15 +463,18 @@ def test_an_identity_that_no_workload_has_is_noted() -> None:
     assert answer.notes[0].startswith("No workload in the mesh runs as shop/later.")
 
 
-def test_any_spiffe_id_may_be_asked_about() -> None:
-    """Identities need not be service accounts."""
-    foreign = SpiffeId.parse("spiffe://elsewhere/x")
+@pytest.mark.parametrize("path", ["/x", "/ns/shop/sa/web"])
+def test_any_spiffe_id_may_be_asked_about(path: str) -> None:
+    """Identities need not be service accounts, nor of this trust domain: an account of another one
+    is told from the account of the same name that is listed.
+    """
+    foreign = SpiffeId.parse(f"spiffe://elsewhere{path}")
     question = Question(source=foreign, service=ServiceRef(NS, "api"), port=80)
 
     answer = explain(world(*ALLOWED), question)
 
-    assert answer.source == "spiffe://elsewhere/x"
-    assert "spiffe://elsewhere/x is not among its sources" in " ".join(nearest(answer))
+    assert answer.source == f"spiffe://elsewhere{path}"
+    assert f"spiffe://elsewhere{path} is not among its sources" in " ".join(nearest(answer))
 
 
 # ------------------------------------------------------------------ IdentityBindings
@@ -641,7 +644,10 @@ def test_behind_a_service_there_may_be_nothing() -> None:
         path="/items",
     )
 
+    database = mk_service("db", mk_port(5432, "tcp"))
+    of_tcp = ask(world(SIDECARS[0], database), to="shop/db:5432")
     assert (nobody.verdict, nobody.why) == (Verdict.NOWHERE, "Nothing is behind it: 503.")
+    assert (of_tcp.verdict, of_tcp.why) == (Verdict.NOWHERE, "Nothing is behind it.")
     assert unready.verdict is Verdict.ALLOWED
     assert unready.notes == (
         "No endpoint of shop/api is ready, so what is sent there fails for now.",
