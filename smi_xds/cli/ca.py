@@ -54,14 +54,7 @@ def _kept(command: options.Command) -> options.Command:
 
 @ca.command()
 @_kept
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json: for programs; times are UTC.",
-)
+@options.output("table", "json", about="json: for programs; times are UTC.")
 def status(
     state_folder: Path | None,
     state_secret: str | None,

@@ -11,19 +11,12 @@ from smi_xds.config import parse_kubernetes, parse_mesh
 from smi_xds.problems import Problem
 
 
-@click.command()
+@click.command(short_help="List what is wrong with objects.")
 @options.files(required=False)
 @click.option("--kubernetes", is_flag=True, help="Read the objects of an API server, once.")
 @options.api_server
 @options.namespaces
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How problems are printed.",
-)
+@options.output("text", "json", about="How problems are printed.")
 @options.mesh
 def check(
     files: tuple[Path, ...],

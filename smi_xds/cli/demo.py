@@ -29,7 +29,7 @@ class Show(StrEnum):
     JSON = "json"
 
 
-@click.command()
+@click.command(short_help="Watch real Envoys split and deny real traffic.")
 @click.option("--once", is_flag=True, help="Run the story and end, instead of staying.")
 @click.option(
     "--json",

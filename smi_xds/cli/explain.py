@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from smi_xds.cli import asking
+from smi_xds.cli import asking, options
 from smi_xds.cli.explain_text import to_text
 
 ALLOWED, NOT_ALLOWED = 0, 1
 
 
-@click.command()
+@click.command(short_help="Say whether a call is allowed, and why.")
 @click.option(
     "--from",
     "source",
@@ -46,16 +46,9 @@ ALLOWED, NOT_ALLOWED = 0, 1
     help="Where it calls from, where an IdentityBinding selects pods by labels.  "
     "[default: every pod of the source has to be allowed]",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the answer is printed.",
-)
+@options.output("text", "json", about="How the answer is printed.")
 @asking.where
-def explain(where: asking.Where, output: str, **options: Any) -> int:
+def explain(where: asking.Where, output: str, **given: Any) -> int:
     """Say whether a call is allowed or denied, by what, or what came nearest and why it failed.
 
     The question is put to folders of objects (--files), to a running server (--server) or to one
@@ -90,13 +83,11 @@ def explain(where: asking.Where, output: str, **options: Any) -> int:
 
     Exit code: 0 allowed, 1 not (denied, partly or nowhere), 2 where the question has no answer.
     """
-    question = {name: options.pop(name) or "" for name in _QUESTION} | {
-        "headers": list(options.pop("headers"))
+    question = {name: given.pop(name) or "" for name in _QUESTION} | {
+        "headers": list(given.pop("headers"))
     }
     _check(question)
-    answer = (
-        _online(where.servers, question) if where.servers else _offline(where, question, options)
-    )
+    answer = _online(where.servers, question) if where.servers else _offline(where, question, given)
     click.echo(json.dumps(answer, indent=2) if output == "json" else to_text(answer))
     return ALLOWED if answer["verdict"] == "allowed" else NOT_ALLOWED
 

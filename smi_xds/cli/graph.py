@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from smi_xds.cli import asking
+from smi_xds.cli import asking, options
 from smi_xds.cli.graph_text import to_dot, to_mermaid, to_tree
 
 _FORMS: Final = {
@@ -16,7 +16,7 @@ _FORMS: Final = {
 }
 
 
-@click.command()
+@click.command(short_help="Draw who may talk to whom.")
 @click.option(
     "--namespace",
     "-n",
@@ -24,14 +24,7 @@ _FORMS: Final = {
     metavar="NAMESPACE",
     help="Only what concerns it: its callers and its services.",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(list(_FORMS)),
-    default="text",
-    show_default=True,
-    help="A tree, JSON, Graphviz or Mermaid.",
-)
+@options.output(*_FORMS, about="A tree, JSON, Graphviz or Mermaid.")
 @asking.where
 def graph(where: asking.Where, namespace: str, output: str, **mesh: str) -> int:
     """Draw who may talk to whom: callers, the services that they may call, and how these split.

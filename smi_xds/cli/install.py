@@ -31,7 +31,7 @@ def _image(_context: click.Context, _parameter: click.Parameter, value: str | No
     return value
 
 
-@click.command()
+@click.command(short_help="Install the control plane into a cluster.")
 @options.api_server
 @click.option("--dry-run", is_flag=True, help="Print the manifests, and ask nobody.")
 @click.option(
@@ -58,14 +58,7 @@ def _image(_context: click.Context, _parameter: click.Parameter, value: str | No
     metavar="SECONDS",
     help="How long to wait for them.",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How what was done is printed.",
-)
+@options.output("text", "json", about="How what was done is printed.")
 @options.mesh
 @click.argument("flags", nargs=-1, metavar="[-- FLAGS]")
 def install(

@@ -107,6 +107,18 @@ def namespaces(command: Command) -> Command:
     )(command)
 
 
+def output(*forms: str, about: str) -> Decorator:
+    """`--output`: one of these forms, the first unless another is asked for."""
+    return click.option(
+        "--output",
+        "-o",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help=about,
+    )
+
+
 def mesh(command: Command) -> Command:
     """The options that decide how objects are understood; `config.parse_mesh` takes them."""
     for option in (

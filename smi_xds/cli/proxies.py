@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from smi_xds.cli import asking
+from smi_xds.cli import asking, options
 from smi_xds.cli.output import to_table
 from smi_xds.config import Address
 from smi_xds.problems import AskError
@@ -37,17 +37,10 @@ _COLUMNS: Final = {
 }
 
 
-@click.command()
+@click.command(short_help="Show whether proxies took what they were sent.")
 @click.argument("proxy", required=False, metavar="[NAMESPACE/POD]")
 @asking.servers
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json: all that the debug API says.",
-)
+@options.output("table", "json", about="json: all that the debug API says.")
 def proxies(servers: asking.Servers, proxy: str | None, output: str) -> int:
     """Show which proxies a running server has, and whether they took what they were sent.
 

@@ -13,16 +13,9 @@ if TYPE_CHECKING:
     from smi_xds.xds.secrets import Credentials
 
 
-@click.command()
+@click.command(short_help="Print what a proxy gets.")
 @options.proxy
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["yaml", "json", "static"]),
-    default="yaml",
-    show_default=True,
-    help="static: one bootstrap with everything in it.",
-)
+@options.output("yaml", "json", "static", about="static: one bootstrap with everything in it.")
 @asking.where
 def translate(where: asking.Where, proxy: ProxyId, output: str, **mesh: str) -> int:
     """Print what a proxy gets: clusters, endpoints, listeners, routes and secrets.

@@ -16,16 +16,9 @@ _ALL_WELL, _NOT_WELL = 0, 1
 _WORKS = frozenset({"ok", "warning"})
 
 
-@click.command()
+@click.command(short_help="Look at the control plane in a cluster.")
 @options.api_server
-@click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How findings are printed.",
-)
+@options.output("table", "json", about="How findings are printed.")
 def verify(kubeconfig: str | None, context: str | None, output: str) -> int:
     """Look at the control plane in a cluster: is everything there, and does it answer?
 

@@ -52,12 +52,13 @@ def test_help_teaches_by_examples(command: str, capsys: pytest.CaptureFixture[st
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--help` lists the commands, each with a sentence, and how to begin."""
+    """`--help` lists the commands, each with a whole sentence, and how to begin."""
     assert run_cli("--help") == 0
 
     shown = capsys.readouterr().out
     for command in COMMANDS:
         assert f"\n  {command} " in shown
+    assert not [line for line in shown.splitlines()[1:] if line.endswith("...")]
     assert "Begin with: smi-xds demo" in shown
 
 
