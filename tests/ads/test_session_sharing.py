@@ -1,6 +1,10 @@
 """What streams share, and what those who look into a session are told."""
 
+from collections.abc import Mapping
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smi_xds.ads.session import (
     Close,
@@ -14,9 +18,17 @@ from smi_xds.ads.session import (
     identify,
 )
 from smi_xds.ads.session.memo import Generations, covered
-from smi_xds.ads.session.pictures import Interest, Picture, set_version, stand_in
+from smi_xds.ads.session.pictures import (
+    Interest,
+    Picture,
+    difference,
+    find,
+    select,
+    set_version,
+    stand_in,
+)
 from smi_xds.values import TypeUrl
-from smi_xds.xds.resources import CLUSTER, EMPTY, ROUTES, ResourceSet
+from smi_xds.xds.resources import CLUSTER, EMPTY, ROUTES, Resource, ResourceSet
 from tests.ads.play import (
     DELTA,
     SOTW,
@@ -64,6 +76,41 @@ def test_a_stand_in_is_told_apart_from_the_real_thing() -> None:
     assert (made.type, made.name, made.body) == (CLUSTER, "a", b"")
     assert made.version != "1"
     assert made.needs
+
+
+# ---------------------------------------------------------------------- pictures
+
+NAMES = st.sets(st.sampled_from("abcdefgh"))
+LAYERS = st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 2)), max_size=4)
+
+
+def mk_layer(content: Mapping[str, int]) -> Mapping[str, Resource]:
+    return resources(*(f"cluster {name} {it}" for name, it in content.items())).all(CLUSTER)
+
+
+@given(LAYERS, NAMES)
+def test_what_is_selected_is_what_each_name_means(
+    contents: list[dict[str, int]], names: set[str]
+) -> None:
+    """The first layer that has a name counts, whichever of names and layers are more."""
+    layers = tuple(map(mk_layer, contents))
+    interest = Interest(wildcard=False, names=frozenset(names))
+
+    expected = {name: found for name in names if (found := find(layers, name)) is not None}
+
+    assert select(layers, interest) == expected
+
+
+@given(LAYERS.filter(lambda it: len(it) > 1))
+def test_a_difference_leads_from_one_picture_to_the_other(contents: list[dict[str, int]]) -> None:
+    """Other objects with the same content are no difference."""
+    before, after = map(mk_layer, contents[:2])
+
+    found = difference(Picture(CLUSTER, before), Picture(CLUSTER, after))
+
+    assert found.departed == before.keys() - after.keys()
+    changed = {it.name for it in after.values() if before.get(it.name) != it}
+    assert [it.name for it in found.changed] == sorted(changed)
 
 
 # ---------------------------------------------------------------------- results

@@ -4,8 +4,8 @@ Thousands of streams are in the same state. They hold the same frozen `Interest`
 objects, so that to compare is `is`, and a memo keyed by them answers for all.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from smi_xds.values import TypeUrl
@@ -24,6 +24,16 @@ class Interest:
 
     wildcard: bool
     names: frozenset[str]
+    _ordered: tuple[str, ...] | None = field(default=None, init=False, compare=False, repr=False)
+
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """The names, sorted once for all pushes: what is in order is sorted again in no time."""
+        found = self._ordered
+        if found is None:
+            found = tuple(sorted(self.names))
+            object.__setattr__(self, "_ordered", found)
+        return found
 
     def covers(self, name: str) -> bool:
         """Whether the client wants to hear of that name."""
@@ -82,8 +92,13 @@ def difference(old: Picture, new: Picture) -> Difference:
     if old is new:
         return NO_DIFFERENCE
     before, after = old.resources, new.resources
-    changed = [r for name, r in after.items() if not is_same(before.get(name), r)]
-    departed = frozenset(name for name in before if name not in after)
+    # Most of a thousand are the very same objects.
+    others = [r for name, r in after.items() if before.get(name) is not r]
+    changed = [r for r in others if not is_same(before.get(r.name), r)]
+    added = sum(r.name not in before for r in others)
+    departed = frozenset[str]()
+    if len(before) + added != len(after):
+        departed = frozenset(before.keys() - after.keys())
     return Difference(tuple(sorted(changed, key=lambda r: r.name)), departed)
 
 
@@ -120,7 +135,7 @@ def find(layers: Layers, name: str) -> Resource | None:
 def select(layers: Layers, interest: Interest) -> Mapping[str, Resource]:
     """What there is of what the client wants. Explicit names beside the wildcard add nothing."""
     if not interest.wildcard:
-        return _named(layers, interest.names)
+        return _named(layers, interest)
     if len(layers) == 1:
         return layers[0]
     merged: dict[str, Resource] = {}
@@ -129,11 +144,15 @@ def select(layers: Layers, interest: Interest) -> Mapping[str, Resource]:
     return merged
 
 
-def _named(layers: Layers, names: Collection[str]) -> Mapping[str, Resource]:
-    # Names are intersected, not looked up one by one: with 1,000 that was half of what a push cost.
+def _named(layers: Layers, interest: Interest) -> Mapping[str, Resource]:
     found: dict[str, Resource] = {}
     for layer in reversed(layers):
-        found.update({name: layer[name] for name in layer.keys() & names})
+        # Whichever is shorter is gone through. The large layer of what is for all stands last.
+        if len(layer) < len(interest.names):
+            found |= {name: layer[name] for name in interest.names.intersection(layer)}
+        else:
+            get = layer.get
+            found |= {name: it for name in interest.ordered if (it := get(name)) is not None}
     return found
 
 
