@@ -71,20 +71,10 @@ def parse_serve(
 ) -> ServeConfig:
     """Judge the flags of `serve` together; ConfigError says which one to change."""
     folders = tuple(dict.fromkeys(files))
-    if not folders and kubernetes is None:
-        raise ConfigError("nothing to serve: give --files DIR or --kubernetes")
-    if xds_tls is not None and xds_tls.tokens is not None and kubernetes is None:
-        raise ConfigError(
-            "--xds-tls-address takes tokens of pods, which an API server has to judge: add "
-            "--kubernetes, or have clients prove themselves by certificates (--xds-mtls-address)"
-        )
-    if cert_manager is not None and kubernetes is None:
-        raise ConfigError("--cert-manager is asked over the API server: add --kubernetes")
-    if authority is not None and authority.secret is not None:
-        if kubernetes is None:
-            raise ConfigError("--state-secret is kept by an API server: add --kubernetes")
-        if state_folder is not None:
-            raise ConfigError("--state-secret and --state-folder exclude each other: choose one")
+    if kubernetes is None:
+        _check_without_api_server(folders, xds_tls, cert_manager, authority)
+    if state_folder is not None and authority is not None and authority.secret is not None:
+        raise ConfigError("--state-secret and --state-folder exclude each other: choose one")
     plaintext = parse_xds_address(xds_address, allow_plaintext=allow_plaintext)
     if plaintext is None and xds_tls is None:
         raise ConfigError(
@@ -112,6 +102,25 @@ def parse_serve(
         mesh=mesh or MeshConfig(),
         log=log or LogConfig(),
     )
+
+
+def _check_without_api_server(
+    folders: tuple[Path, ...],
+    xds_tls: XdsTlsConfig | None,
+    cert_manager: CertManagerConfig | None,
+    authority: AuthorityConfig | None,
+) -> None:
+    if not folders:
+        raise ConfigError("nothing to serve: give --files DIR or --kubernetes")
+    if xds_tls is not None and xds_tls.tokens is not None:
+        raise ConfigError(
+            "--xds-tls-address takes tokens of pods, which an API server has to judge: add "
+            "--kubernetes, or have clients prove themselves by certificates (--xds-mtls-address)"
+        )
+    if cert_manager is not None:
+        raise ConfigError("--cert-manager is asked over the API server: add --kubernetes")
+    if authority is not None and authority.secret is not None:
+        raise ConfigError("--state-secret is kept by an API server: add --kubernetes")
 
 
 def default_state_folder(environ: Mapping[str, str] = os.environ) -> Path:
