@@ -41,6 +41,7 @@ _REPORTS_PER_FLOOR: Final = 8
 _REPORT_EVERY: Final = timedelta(seconds=1)
 # Before the first state there is nothing that could be served.
 _TRY_AGAIN: Final = 2.0
+_LOOK_AGAIN: Final = 0.02
 
 log = structlog.get_logger()
 
@@ -88,12 +89,15 @@ class Keeper:
 
     async def open(self, trust_domain: str) -> None:
         """Read the state, or make the first; IdentityError says what hinders it."""
-        while self._state is None:
+        while True:
             try:
                 await self._open(trust_domain)
             except UnreachableStateError as error:
                 self._tell(str(error))
                 await asyncio.sleep(_TRY_AGAIN)
+            if self._state is not None:
+                return
+            await asyncio.sleep(_LOOK_AGAIN)  # somebody was faster
 
     async def _open(self, trust_domain: str) -> None:
         now = self._clock()

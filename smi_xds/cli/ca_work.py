@@ -30,6 +30,8 @@ from smi_xds.problems import IdentityError
 
 # Seconds between two looks while a rotation is waited for.
 _EVERY: Final = 1.0
+# Until somebody else has written.
+_AGAIN: Final = 0.02
 
 
 def begun(state: State, *, trust_domain: str | None, embedded: bool, now: datetime) -> State:
@@ -107,8 +109,9 @@ async def change(kept: Kept, how: Callable[[State, datetime], State]) -> State:
             changed = how(state, wall_clock())
             try:
                 await store.write(files_of(changed), over=stored)
-            except ConflictError:
-                continue  # a server reported meanwhile
+            except ConflictError:  # a server reported meanwhile
+                await asyncio.sleep(_AGAIN)
+                continue
             return changed
 
 

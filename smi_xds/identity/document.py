@@ -186,6 +186,8 @@ def parse_state(content: bytes) -> State:
     )
     if (state.successor is None) != (state.phase is Phase.STEADY) or state.active.key is None:
         raise ValueError("is not complete: it does not say who signs")
+    if state.successor is not None and state.successor.key is None:
+        raise ValueError("is not complete: it does not say who is to sign")
     return state
 
 

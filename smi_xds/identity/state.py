@@ -43,7 +43,7 @@ class Stored:
 
 
 class ConflictError(Exception):
-    """Somebody else wrote meanwhile: read again."""
+    """Somebody else wrote meanwhile, or is about to: read again."""
 
 
 class UnreachableStateError(IdentityError):
@@ -132,10 +132,16 @@ class FolderStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """While a document is replaced; it ends with the process at the latest."""
+        """While a document is replaced; it ends with the process at the latest.
+
+        Not waited for: who has it may have been stopped, and a server would be with him.
+        """
         descriptor = os.open(self._folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConflictError from None
             yield
         finally:
             os.close(descriptor)

@@ -1,5 +1,6 @@
 """The state folder: made once, loaded ever after; each mishap is one line that names the cure."""
 
+import fcntl
 import json
 import os
 import stat
@@ -15,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from smi_xds.identity import ca
+from smi_xds.identity.rotation import begin
+from smi_xds.identity.signer import create_signer
 from smi_xds.identity.state import (
     ConflictError,
     FolderStore,
@@ -508,6 +511,33 @@ def test_whoever_writes_over_what_he_did_not_read_is_refused(made: Path) -> None
         store.save(before.files, over=before)
 
     assert store.load().files["authority.json"] == b"other"
+
+
+def test_nobody_waits_for_who_is_writing(made: Path) -> None:
+    """He may have been stopped in the middle of it: a server that waited would serve nobody."""
+    store = FolderStore(made)
+    stored = store.load()
+    other = os.open(made, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ConflictError):
+            store.save(stored.files, over=stored)
+    finally:
+        os.close(other)
+
+    store.save(stored.files, over=stored)
+
+
+def test_a_successor_has_to_have_a_key(made: Path) -> None:
+    """It is to sign in the next phase."""
+    store = FolderStore(made)
+    stored = store.load()
+    state = read_state(stored, store, now=NOW)
+    assert state is not None
+    trust = begin(state, create_signer(TRUST_DOMAIN, now=NOW).without_key(), now=NOW)
+    store.save(files_of(trust), over=stored)
+
+    assert "is not complete: it does not say who is to sign" in refusal(made)
 
 
 def test_the_key_of_a_former_version_goes_when_the_state_is_written(folder: Path) -> None:
