@@ -58,7 +58,7 @@ class Cluster:
     async def find(self, path: str) -> Json | None:
         """An object, or None where there is none; AskError where that cannot be known."""
         try:
-            return _object(await self._connection.read(path))
+            return self._object(await self._connection.read(path))
         except RefusedError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -75,7 +75,7 @@ class Cluster:
             answer = await self._connection.send(
                 "POST", path, body, params=params, silence=_WEBHOOKS
             )
-            return _object(answer)
+            return self._object(answer)
         except UnreachableError as error:
             raise self._away(error) from error
 
@@ -101,7 +101,16 @@ class Cluster:
             raise self._explained(error, what=f"{name}: ") from error
         except UnreachableError as error:
             raise self._away(error) from error
-        return _object(answer)
+        return self._object(answer)
+
+    def _object(self, body: bytes) -> Json:
+        try:
+            return msgspec.json.decode(body, type=Json)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise AskError(
+                f"{self.server} is no API server, or something on the way answers for it: {error}; "
+                "give another --context"
+            ) from error
 
     def _explained(self, error: RefusedError, *, what: str = "") -> AskError:
         match error.status:
@@ -131,9 +140,3 @@ async def connected(config: KubernetesConfig) -> AsyncIterator[Cluster]:
         yield Cluster(connection)
     finally:
         await connection.close()
-
-
-def _object(body: bytes) -> Json:
-    found = msgspec.json.decode(body)
-    assert isinstance(found, dict), "an API server sends objects"
-    return found
