@@ -21,11 +21,11 @@ def parse_webhooks(
     address: str | None, *, service: str = DEFAULT_WEBHOOK_SERVICE
 ) -> WebhookConfig | None:
     """Read where webhooks are served, and by which Service; None where they are not wanted."""
-    if address is None:
-        return None
     namespace, name = parse_name(
         service, kind="Service", flag="--webhook-service", example=DEFAULT_WEBHOOK_SERVICE
     )
+    if address is None:
+        return None
     return WebhookConfig(
         address=parse_address(address, flag="--webhook-address", example="0.0.0.0:15017"),
         namespace=namespace,

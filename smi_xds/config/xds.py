@@ -59,6 +59,10 @@ def parse_xds_tls(
         if as_ip(one) is None and not _DNS_NAME.fullmatch(one):
             raise ConfigError(f"--xds-name {one!r} is neither a DNS name nor an IP address")
     if tokens is None and certificates is None:
+        if more:
+            raise ConfigError(
+                "--xds-name is of use with --xds-tls-address or --xds-mtls-address only: add one"
+            )
         return None
     short = f"{name}.{namespace}"
     # The first is what bootstraps say. On this machine, and through a port-forward, it is the last.

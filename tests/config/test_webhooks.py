@@ -10,7 +10,7 @@ def test_webhooks_are_off_unless_asked_for() -> None:
     """With an address they are there; the Service is that of our manifests, or another."""
     address = Address("0.0.0.0", 15017)
 
-    assert parse_webhooks(None, service="nonsense") is None
+    assert parse_webhooks(None) is None
     assert parse_webhooks("0.0.0.0:15017") == WebhookConfig(
         address=address, namespace="smi-xds", service="smi-xds-webhooks"
     )
@@ -24,8 +24,9 @@ def test_webhooks_are_off_unless_asked_for() -> None:
 )
 def test_a_webhook_service_that_is_none(service: str) -> None:
     """It goes into a certificate: a namespace and a name, and no more."""
-    with pytest.raises(ConfigError, match=r"--webhook-service .* such as smi-xds/smi-xds-webhooks"):
-        parse_webhooks("0.0.0.0:15017", service=service)
+    for address in ("0.0.0.0:15017", None):
+        with pytest.raises(ConfigError, match=r"--webhook-service .* as smi-xds/smi-xds-webhooks"):
+            parse_webhooks(address, service=service)
 
 
 def test_a_webhook_address_that_is_none() -> None:

@@ -60,8 +60,10 @@ def test_names_that_no_certificate_has(name: str) -> None:
 
 
 def test_no_tls_unless_an_address_is_given() -> None:
-    """Names alone serve nothing, and a bad Service is told all the same."""
-    assert parse_xds_tls(names=["xds.example.org"]) is None
+    """Names alone would serve nothing, and a bad Service is told all the same."""
+    assert parse_xds_tls() is None
+    with pytest.raises(ConfigError, match="--xds-name is of use with --xds-tls-address or"):
+        parse_xds_tls(names=["xds.example.org"])
     with pytest.raises(ConfigError, match="--xds-service 'x' is not NAMESPACE/NAME"):
         parse_xds_tls(service="x")
 
