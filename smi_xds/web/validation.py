@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
-from smi_xds.objects.convert import would_widen
+import msgspec
+
+from smi_xds.objects.convert import convert, would_widen
 from smi_xds.objects.faults import ParseError
 from smi_xds.objects.fields import COMMON, mapping, without
-from smi_xds.objects.parse import Ignored, Parsed, Refused, parse
+from smi_xds.objects.parse import Ignored, Parsed, Refused, parse, ref_of
 from smi_xds.objects.smi import SmiObject
-from smi_xds.problems import Problem
+from smi_xds.objects.versions import SMI_KINDS
+from smi_xds.problems import Problem, ProblemCode
 from smi_xds.web.review import (
     BadReviewError,
     Request,
@@ -33,6 +36,8 @@ KIND: Final = "AdmissionReview"
 # Where all warnings have more than 4096 characters, API servers cut each after 256.
 _MOST_WARNINGS: Final = 10
 _LONGEST_WARNING: Final = 400
+# Bytes of all annotations of an object, with their names (an API server's limit).
+_ANNOTATIONS: Final = 256 << 10
 # Of both objects: one of 1.5 MiB, the most that is stored, has 170,000.
 _MOST_VALUES: Final = 500_000
 
@@ -79,6 +84,9 @@ def _judged(request: Request, new: object, foresee: Foresee) -> Mapping[str, Any
             dropped = _widening(old, document) if isinstance(old, dict) else None
             if dropped is not None:
                 return _denied(dropped, HTTPStatus.FORBIDDEN, reason="Forbidden")
+            large = _too_large(document)
+            if large is not None and not (isinstance(old, dict) and _fields(old) == _fields(new)):
+                return _denied(large, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason="Invalid")
             found = foresee(it) if isinstance(it, SmiObject) else ()
             return _allowed(found)
     raise AssertionError("parsing is total")
@@ -105,6 +113,30 @@ def _widening(old: Mapping[str, Any], new: Mapping[str, Any]) -> Problem | None:
         return would_widen(old, new)
     except ParseError:
         return None  # of what was there before nothing is known, so nothing can be lost
+
+
+def _too_large(document: Mapping[str, Any]) -> Problem | None:
+    """What makes it one that some version cannot show; no list of that version could be read."""
+    kind = SMI_KINDS.get(str(document.get("kind")))
+    whole = len(msgspec.json.encode(without(document, "status")))
+    if kind is None or whole < _ANNOTATIONS:  # what is kept in an annotation is less than all
+        return None
+    for version in kind.versions:
+        metadata = mapping(convert(document, version).get("metadata"))
+        size = sum(
+            len(key.encode()) + len(str(value).encode())
+            for key, value in mapping(metadata.get("annotations")).items()
+        )
+        if size > _ANNOTATIONS:
+            return Problem(
+                ref=ref_of(document),
+                field="",
+                code=ProblemCode.INVALID_OBJECT,
+                message=f"is too large to be read in {version}: what that version has no field for "
+                "is kept in an annotation, and all of them may have 256 KiB",
+                cure="Write several objects, or fewer annotations.",
+            )
+    return None
 
 
 def _denied(problem: Problem, code: HTTPStatus, *, reason: str) -> Mapping[str, Any]:

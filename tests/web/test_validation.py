@@ -118,6 +118,26 @@ def test_a_restriction_is_not_dropped_unseen() -> None:
     assert judge(rewritten)["allowed"] is True
 
 
+def test_what_no_annotation_can_hold_is_refused() -> None:
+    """One that cannot be read in some version makes every list of that version fail."""
+    matches = [{"kind": "HTTPRouteGroup", "name": f"route-{n}"} for n in range(8000)]
+    large, small = split(1, matches=matches), split(1, matches=matches[:4000])
+    annotated = small | {"metadata": {**small["metadata"], "annotations": {"a": "x" * 200_000}}}
+
+    for each in (large, annotated):
+        answered = judge(each)
+        assert (answered["allowed"], answered["status"]["code"]) == (False, 413)
+        message = answered["status"]["message"]
+        assert message.startswith("TrafficSplit shop/it: is too large to be read in v1alpha1: ")
+        # It was there before: its finalizers can go.
+        assert judge(each, each)["allowed"] is True
+        assert judge(each, split(2, matches=matches))["allowed"] is False
+    assert judge(small)["allowed"] is True
+    # Where every version shows everything, nothing is kept in an annotation.
+    backends = [{"service": f"v{n}", "weight": 1} for n in range(10_000)]
+    assert judge(split(1) | {"spec": {"service": "web", "backends": backends}})["allowed"] is True
+
+
 def test_an_old_object_that_nobody_knows_restricts_nothing() -> None:
     """It is not in the way of a good one."""
     assert judge(split(1), split(1) | {"apiVersion": "split.smi-spec.io/v9"})["allowed"] is True
