@@ -166,3 +166,7 @@ class ServeError(SmiXdsError):
 
 class AskError(SmiXdsError):
     """A running server cannot be asked, or does not know what it is asked for."""
+
+
+class NoAnswerError(AskError):
+    """Nobody answers there."""

@@ -20,7 +20,7 @@ from smi_xds._proto.smi_xds.debug.v1 import (
 )
 from smi_xds.config import Address
 from smi_xds.debug.descriptors import fast_class
-from smi_xds.problems import AskError
+from smi_xds.problems import AskError, NoAnswerError
 from smi_xds.xds.encode import encode
 
 Json: TypeAlias = dict[str, Any]
@@ -82,18 +82,20 @@ def _channel(server: Address) -> Iterator[grpc.Channel]:
         with grpc.insecure_channel(str(server), options=_OPTIONS) as channel:
             yield channel
     except grpc.RpcError as error:
-        raise AskError(_explain(server, error)) from error
+        raise _explained(server, error) from error
 
 
-def _explain(server: Address, call: Any) -> str:
-    """One line; what is raised is the call, with a code and a text."""
+def _explained(server: Address, call: Any) -> AskError:
+    """In one line; what was raised is the call, with a code and a text."""
     match call.code():
         case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.FAILED_PRECONDITION:
-            return str(call.details())
+            return AskError(str(call.details()))
         case grpc.StatusCode.UNIMPLEMENTED:
-            return f"{server} has no debug API of smi-xds: give the --server of an `smi-xds serve`"
+            return AskError(
+                f"{server} has no debug API of smi-xds: give the --server of an `smi-xds serve`"
+            )
         case code:
-            return (
+            return NoAnswerError(
                 f"no answer of a server at {server} ({code.name}): "
                 "start `smi-xds serve`, or say with --server where it listens for xDS"
             )

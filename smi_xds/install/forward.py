@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 
 from smi_xds.config import Address, KubernetesConfig
 from smi_xds.install.names import NAMESPACE, SELECTOR, XDS_PORT
-from smi_xds.problems import AskError
+from smi_xds.problems import AskError, NoAnswerError
 
 # kubectl would wait for minutes.
 _PATIENCE: Final = ("--request-timeout=20s",)
@@ -52,7 +52,16 @@ def forwarded(
     with ExitStack() as stack:
         # All are started before the first is awaited.
         started = [stack.enter_context(_started(config, pod, port)) for pod in pods]
-        yield tuple(_where(pod, *it) for pod, it in zip(pods, started, strict=True))
+        addresses = tuple(_where(pod, *it) for pod, it in zip(pods, started, strict=True))
+        try:
+            yield addresses
+        except NoAnswerError as error:
+            # It would tell of the port of this machine.
+            raise AskError(
+                f"port {port} of {' or '.join(pods)} in the namespace {NAMESPACE} does not answer: "
+                f"see `kubectl logs --namespace {NAMESPACE} {pods[0]}`; with --xds-address off "
+                "nobody can ask"
+            ) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from smi_xds.config import Address, KubernetesConfig
 from smi_xds.install.forward import forwarded, ready_replicas
-from smi_xds.problems import AskError
+from smi_xds.problems import AskError, NoAnswerError
 
 CONFIG = KubernetesConfig(kubeconfig="/one:/two", context="staging")
 
@@ -91,3 +91,14 @@ def test_it_listens_where_kubectl_says(kubectl: Kubectl) -> None:
     with forwarded(CONFIG, ["a", "b"]) as addresses:
         assert addresses == (Address("127.0.0.1", 40123),) * 2
     assert sorted(kubectl.calls())[0].endswith("port-forward pod/a :15010 --address=127.0.0.1")
+
+
+def test_a_pod_that_does_not_answer_is_named(kubectl: Kubectl) -> None:
+    """Rather than the port of this machine that leads there, which is nobody's server."""
+    kubectl.says("Forwarding from 127.0.0.1:40123 -> 15010\n", then="exec sleep 60")
+
+    with (
+        pytest.raises(AskError, match=r"^port 15010 of a or b in the namespace smi-xds does not"),
+        forwarded(CONFIG, ["a", "b"]) as (address, _),
+    ):
+        raise NoAnswerError(f"no answer of {address}")
