@@ -1,7 +1,8 @@
 #!/bin/sh
 # Redirects the TCP traffic of a network namespace to its intercepted sidecar.
 #
-# Run it once, as root, inside the namespace (of a pod or a VM), before the application starts.
+# Run it once, as root, inside the namespace (of a pod or a VM), before the application starts. Run
+# again, as init containers may be, it makes the same rules anew.
 # The sidecar runs under a user and group of its own, by which its connections are told apart.
 #
 #   SMI_XDS_UID              the sidecar's user (1337)
@@ -19,18 +20,28 @@ inbound=15006
 # Where sidecars themselves are called: tunnels of UDP, health, Prometheus.
 own="15008 15021 15090"
 
+# anew CHAIN
+anew() {
+    $nat -N "$1" 2>/dev/null || $nat -F "$1"
+}
+
+# enter FROM CHAIN
+enter() {
+    $nat -C "$1" -p tcp -j "$2" 2>/dev/null || $nat -A "$1" -p tcp -j "$2"
+}
+
 # redirect IPTABLES LOOPBACK SIDECAR-SOURCE FAMILY-MARK
 redirect() {
     nat="$1 -w -t nat"
 
-    $nat -N SMI_XDS_IN
+    anew SMI_XDS_IN
     for port in $own ${SMI_XDS_EXCLUDE_INBOUND:-}; do
         $nat -A SMI_XDS_IN -p tcp --dport "$port" -j RETURN
     done
     $nat -A SMI_XDS_IN -p tcp -j REDIRECT --to-ports $inbound
-    $nat -A PREROUTING -p tcp -j SMI_XDS_IN
+    enter PREROUTING SMI_XDS_IN
 
-    $nat -N SMI_XDS_OUT
+    anew SMI_XDS_OUT
     # The sidecar hands over to the application: it marks that by its source address.
     $nat -A SMI_XDS_OUT -o lo -s "$3" -j RETURN
     for port in $own; do
@@ -51,11 +62,11 @@ redirect() {
         esac || true
     done
     $nat -A SMI_XDS_OUT -p tcp -j REDIRECT --to-ports $outbound
-    $nat -A OUTPUT -p tcp -j SMI_XDS_OUT
+    enter OUTPUT SMI_XDS_OUT
 }
 
 redirect iptables 127.0.0.0/8 127.0.0.6/32 4
 if [ -e /proc/net/if_inet6 ] && command -v ip6tables >/dev/null; then
-    ip -6 address add ::6/128 dev lo nodad
+    ip -6 address replace ::6/128 dev lo nodad
     redirect ip6tables ::1/128 ::6/128 6
 fi
