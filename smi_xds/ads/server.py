@@ -87,7 +87,7 @@ async def opened(
     guards = tuple(door.guard for door in doors if door.guard is not None)
     calls = Calls(limits)
     admission = Admission(rate=limits.rate, burst=limits.burst, longest=limits.longest_wait)
-    shared = Shared(cache, status, bodies, calls, admission, limits, Quiet())
+    shared = Shared(cache, status, bodies, calls, admission, limits, Quiet(), Quiet())
     with ExitStack() as observing:
         observers: tuple[Observer, ...] = (*guards, status, bodies)
         for observer in observers:

@@ -95,7 +95,9 @@ class Shared:
     admission: Admission
     limits: Limits
     refusals: Quiet
-    """What the log says of them."""
+    """What the log says of streams that are refused."""
+    rejections: Quiet
+    """What it says of responses that clients refuse."""
 
 
 class Stream(Generic[R, S]):
@@ -261,17 +263,24 @@ class Stream(Generic[R, S]):
                 status.acked(stream, event)
             case Rejected(response, text):
                 status.nacked(stream, event)
-                log.warning(
-                    "resources_rejected",
-                    node=self._node.id,
-                    type=response.type,
-                    version=response.version,
-                    error=text[:500],
-                )
+                self._tell_rejected(response, text)
             case Stale():
                 status.stale(stream, event)
             case Close():
                 self._close = event
+
+    def _tell_rejected(self, response: Response, text: str) -> None:
+        # All clients may refuse the same, and one may refuse as often as it likes.
+        said = self._shared.rejections
+        if said.lets(self._loop.time()):
+            log.warning(
+                "resources_rejected",
+                node=self._node.id,
+                type=response.type,
+                version=response.version,
+                error=text[:500],
+                not_logged=said.told(),
+            )
 
     # ------------------------------------------------------------------ out
 

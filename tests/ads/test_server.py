@@ -9,8 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from structlog.testing import capture_logs
 
 from smi_xds.ads.cache import Cache
+from smi_xds.ads.quiet import Quiet
 from smi_xds.ads.server import listening
 from smi_xds.ads.services import AGGREGATED
 from smi_xds.ads.status import Status, Sync
@@ -139,6 +141,25 @@ async def test_requests_may_be_large_but_not_without_limit(served: Served) -> No
     async with stream(served.target) as client:
         await client.ask(CLUSTER, error_detail={"message": "x" * (40 << 20)})
         assert await client.call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_the_log_does_not_say_all_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of clients may refuse the same at once; the first ones are named."""
+    monkeypatch.setattr("smi_xds.ads.server.Quiet", lambda: Quiet(rate=1e-9))
+    async with serving() as served, stream(served.target) as client:
+        with capture_logs() as logs:
+            for number in range(100):
+                served.cache.publish({NODE: resources(f"cluster a {number}")})
+                if number == 0:
+                    await client.ask(CLUSTER)
+                await client.answer(await client.hear(), error="no")
+            await served.status.converged()
+
+    said = [it for it in logs if it["event"] == "resources_rejected"]
+    [status] = served.status.meters.nacks.values.values()
+    assert status == 100
+    assert len(said) == 50
+    assert said[0]["error"] == "no"
 
 
 @BOTH
