@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import Final, NoReturn
 
 import structlog
@@ -33,7 +32,7 @@ from smi_xds.identity.ca import (
 from smi_xds.identity.current import CurrentAuthority
 from smi_xds.identity.issuer import Clock, wall_clock
 from smi_xds.problems import IdentityError
-from smi_xds.values import Secret
+from smi_xds.values import Secret, as_ip
 
 # Two fifths of its life are left for a server that cannot sign just now.
 _RENEWAL: Final = 0.6
@@ -106,10 +105,8 @@ def issue_serving(
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
+    address = as_ip(name)
+    return x509.DNSName(name) if address is None else x509.IPAddress(address)
 
 
 class ServerTls:

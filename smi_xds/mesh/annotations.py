@@ -6,13 +6,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import TypeVar
 
 from smi_xds.mesh.model import Egress, MeshSettings, Sidecar
 from smi_xds.objects.kube import Namespace, Pod
 from smi_xds.problems import Problem, ProblemCode
-from smi_xds.values import AccessMode, Mode, ObjectRef
+from smi_xds.values import AccessMode, Mode, ObjectRef, as_ip
 
 SIDECAR = "smi-xds.io/sidecar"
 APP_ADDRESS = "smi-xds.io/app-address"
@@ -75,11 +74,12 @@ class _Reader:
     def address(self, name: str, *, default: str) -> str:
         if name not in self._values:
             return default
-        try:
-            return str(ip_address(self._values[name][0]))
-        except ValueError:
-            self._bad(name, "an IP address")
+        # One with a zone Envoy would not take.
+        address = as_ip(self._values[name][0])
+        if address is None:
+            self._bad(name, "an IP address without a zone")
             return default
+        return str(address)
 
     def _bad(self, name: str, wanted: str) -> None:
         text, ref = self._values[name]

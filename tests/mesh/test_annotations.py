@@ -69,6 +69,15 @@ def test_the_address_of_the_application_is_an_address_in_its_short_form() -> Non
     assert pod_settings(pod, None, STRICT)[0].app_address == "fd00::1"
 
 
+def test_an_address_with_a_zone_is_none() -> None:
+    """Envoy takes no such address: it would refuse the whole listener."""
+    found, problems = pod_settings(mk_pod("p", app_address="fe80::1%eth0"), None, STRICT)
+    assert found.app_address == "127.0.0.1"
+    assert [problem.message for problem in problems] == [
+        "'fe80::1%eth0' is not an IP address without a zone."
+    ]
+
+
 def test_a_value_that_cannot_be_read_counts_as_the_strictest() -> None:
     """A misspelt mode is strict, a misspelt sidecar is one, and each is told."""
     pod = mk_pod("p", sidecar="Bound", access="open", mtls="", app_address="localhost")
