@@ -27,7 +27,7 @@ def _main(arguments: list[str]) -> None:
     match arguments:
         case ["exec", parent, program, *rest]:
             tie_to_parent(int(parent))
-            os.execv(program, [program, *rest])  # noqa: S606 # nosec B606 - to become it
+            os.execv(program, [program, *rest])  # noqa: S606 # nosec B606 # to become it
         case ["janitor", folder]:
             sys.stdin.buffer.read()
             shutil.rmtree(folder, ignore_errors=True)

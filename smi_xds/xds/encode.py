@@ -151,7 +151,7 @@ def _compile(cls: type[Message], *, hole: str | None) -> Callable[..., bytes]:
         names[name] = _at_first_use(names, name, child)
     code = compile(source.text, f"<encoder of {cls.__module__}.{cls.__name__}>", "exec")
     # The source is written by `compiler` from class metadata only; no input of a user reaches it.
-    exec(code, names)  # noqa: S102 # nosec B102 - straight-line code per class is what makes encoding fast
+    exec(code, names)  # noqa: S102 # nosec B102 # straight-line code per class is what makes encoding fast
     encoder: Callable[..., bytes] = names["encode"]  # type: ignore[assignment] # exec is untyped
     return encoder
 

@@ -123,7 +123,7 @@ def virtual_inbound(workload: Workload) -> Resource:
         filter_chains=chains,
     )
     # All addresses are those of its own pod.
-    _at(listener, _families(workload), names.INBOUND_PORT, ("0.0.0.0", "::"))  # noqa: S104 # nosec B104
+    _at(listener, _families(workload), names.INBOUND_PORT, ("0.0.0.0", "::"))  # noqa: S104
     return Resource.of(LISTENER, names.INBOUND, encode(listener), needs=needs)
 
 

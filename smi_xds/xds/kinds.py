@@ -12,7 +12,7 @@ from smi_xds.mesh.model import Sidecar, Workload
 from smi_xds.values import ProxyId
 
 _NOBODY = ProxyId("", "")
-_ANY_ADDRESS = {False: "0.0.0.0", True: "::"}  # noqa: S104 # nosec B104 - of its own namespace
+_ANY_ADDRESS = {False: "0.0.0.0", True: "::"}  # noqa: S104 - of its own namespace
 
 
 @final
