@@ -23,6 +23,8 @@ _LABELS: Final = {"app.kubernetes.io/name": "smi-xds"}
 _EVERY: Final = 2.0
 # Somebody may have changed or deleted one; a read for each is nothing to an API server then.
 _LOOK_AGAIN: Final = 30
+# What an API server says of a namespace that is being deleted (its admission, NamespaceLifecycle).
+_LEAVING: Final = "because it is being terminated"
 
 log = structlog.get_logger()
 
@@ -94,7 +96,12 @@ class TrustMaps:
                 self._written[namespace] = bundle
                 self._told.pop(namespace, None)
             except RefusedError as error:
-                await self._refused(namespace, error)
+                if error.status == HTTPStatus.FORBIDDEN and _LEAVING in str(error):
+                    # Nobody starts there any more; it may stay like that for weeks, and no rotation
+                    # is to wait for it.
+                    self._written[namespace] = bundle
+                else:
+                    await self._refused(namespace, error)
             except UnreachableError as error:
                 self._tell(namespace, str(error))
                 return  # so are all others

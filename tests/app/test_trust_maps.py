@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 import pytest
+from structlog.testing import capture_logs
 
 from smi_xds.app.trust_maps import TrustMaps
 from smi_xds.sources.kube_api import RefusedError, UnreachableError
@@ -131,3 +132,21 @@ async def test_what_is_no_config_map_is_tried_again(
     await around.maps.step()
 
     assert around.maps.lacking() == []
+
+
+async def test_a_namespace_that_is_going_is_not_waited_for(around: Surroundings) -> None:
+    """Some are for weeks, and a rotation would be; it is looked at again with other roots."""
+    going = "unable to create new content in namespace bank because it is being terminated"
+    around.api.fail = lambda method, path: (
+        RefusedError(HTTPStatus.FORBIDDEN, f"configmaps is forbidden: {going}")
+        if "/bank/" in path and method == "POST"
+        else None
+    )
+
+    with capture_logs() as events:
+        await around.maps.step()
+
+    assert around.maps.lacking() == []
+    assert events == []
+    around.bundle = b"both roots"
+    assert len(around.maps.lacking()) == 2
