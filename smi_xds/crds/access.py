@@ -121,7 +121,8 @@ def binding(_version: str) -> Schema:
         required=["matchLabels"],
     )
     identities = a_list(
-        "SPIFFE ids, of this mesh or another, such as spiffe://cluster.local/ns/shop/sa/web.",
+        "SPIFFE ids of the same namespace and trust domain, such as "
+        "spiffe://cluster.local/ns/shop/sa/web.",
         a_text("A SPIFFE id.", pattern="^spiffe://[a-z0-9._-]+/.+"),
         minItems=1,
     )
