@@ -24,6 +24,9 @@ _IDLE_SECONDS: Final = 180.0
 _POST_SECONDS: Final = 25.0
 # For a refusal to arrive before the connection ends, while what comes in is thrown away.
 _LINGER_SECONDS: Final = 1.0
+# For what is in hand when the server stops. Sidecars are still to be sent away one after another,
+# before Kubernetes kills: a body that does not come must not take that time.
+_GOODBYE_SECONDS: Final = 1.0
 # For the asker to take the answer.
 _TAKE_SECONDS: Final = 10.0
 _CHUNK: Final = 1 << 16
@@ -66,6 +69,7 @@ async def serving(
         handle_signals=False,
         keepalive_timeout=_IDLE_SECONDS,
         lingering_time=_LINGER_SECONDS,
+        shutdown_timeout=_GOODBYE_SECONDS,
     )
     await runner.setup()
     try:

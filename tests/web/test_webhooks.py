@@ -406,6 +406,24 @@ async def test_what_was_not_answered_is_counted(
     assert counted == [(verdict, {})]
 
 
+async def test_the_server_ends_though_a_body_does_not_come(authority: Authority) -> None:
+    """Soon: who still has sidecars to send away has 30 s in all."""
+    loop = asyncio.get_running_loop()
+    async with serve(authority) as (url, _):
+        context = ssl.create_default_context(cadata=authority.trust_bundle.decode())
+        port = int(url.rpartition(":")[2])
+        _, writer = await asyncio.open_connection("localhost", port, ssl=context)
+        writer.write(b"POST /convert HTTP/1.1\r\nHost: it\r\nContent-Length: 10\r\n\r\n{")
+        await writer.drain()
+        async with client(authority) as http:  # when that is answered, the other one was seen
+            await posted(f"{url}/validate?", [http], 1)
+        began = loop.time()
+    seconds = loop.time() - began
+    writer.transport.abort()
+
+    assert seconds < 15.0
+
+
 def test_connections_outlive_those_of_go() -> None:
     """A POST on a connection that both ends close at one moment would be lost."""
     assert server._IDLE_SECONDS > 90
