@@ -5,11 +5,20 @@ Rights are read from the workloads that enforce them, not from what callers are 
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import TypeAlias
 
 from hypothesis import given, settings
 
 from smi_xds.mesh.build import MeshBuilder
-from smi_xds.mesh.model import Mesh, MeshSettings, PortRef, PortRoutes, ServicePort
+from smi_xds.mesh.model import (
+    InboundPort,
+    Mesh,
+    MeshSettings,
+    PortRef,
+    PortRoutes,
+    ServicePort,
+    UdpPort,
+)
 from smi_xds.objects.store import Origin, Replaced, Store
 from smi_xds.values import AccessMode, Secret, ServiceRef, SpiffeId
 from smi_xds.xds import names
@@ -18,6 +27,8 @@ from smi_xds.xds.secrets import Credentials, leaf_secret
 from smi_xds.xds.translate import Translator
 from tests.support.meshes import World, everywhere_strict, without_targets, worlds
 from tests.support.objects import with_slices
+
+Backend: TypeAlias = tuple[ServiceRef, ServicePort]
 
 
 def marker(identity: SpiffeId) -> bytes:
@@ -72,14 +83,14 @@ def test_without_any_right_there_are_no_endpoints(world: World) -> None:
 
 def _check(mesh: Mesh, sets: dict[str, ResourceSet]) -> None:
     roots = [(routes, _backends(mesh, routes)) for routes in _routes(mesh)]
-    everywhere = {it.address for _, ports in roots for port in ports for it in port.endpoints}
+    everywhere = {it.address for _, ports in roots for _, port in ports for it in port.endpoints}
     for workload in mesh.workloads.values():
         resources = sets[str(workload.proxy)]
         useful, addresses = set[str](), set[str]()
         for routes, backends in roots:
             if _has_some_right(mesh, workload.identity, routes, backends):
                 useful |= {str(routes.ref), *_names(routes)}
-                addresses |= {it.address for port in backends for it in port.endpoints}
+                addresses |= {it.address for _, port in backends for it in port.endpoints}
         assert resources.all(ENDPOINTS).keys() - {names.DENIED} <= useful
         peers = {name for name in resources.all(SECRET) if name.startswith("peers|")}
         assert peers <= {f"peers|{name}" for name in useful}
@@ -92,39 +103,45 @@ def _check(mesh: Mesh, sets: dict[str, ResourceSet]) -> None:
 
 
 def _has_some_right(
-    mesh: Mesh, identity: SpiffeId, routes: PortRoutes, backends: Sequence[ServicePort]
+    mesh: Mesh, identity: SpiffeId, routes: PortRoutes, backends: Sequence[Backend]
 ) -> bool:
-    targets = [target for port in backends for target in port.targets]
+    targets = [(name, target) for name, port in backends for target in port.targets]
     # Nobody is there: the honest answer is 503, for which the (empty) endpoints are told.
     return not targets or any(
         target.identity is None
         or target.access is not AccessMode.STRICT
-        or _lets_in(mesh, target.identity, target.port, identity, udp=routes.ref.udp)
-        for target in targets
+        or _lets_in(mesh, target.identity, target.port, identity, name=name, udp=routes.ref.udp)
+        for name, target in targets
     )
 
 
-def _lets_in(mesh: Mesh, server: SpiffeId, port: int, caller: SpiffeId, *, udp: bool) -> bool:
-    """Whether a workload of that identity has a grant for this caller on that port."""
+def _lets_in(
+    mesh: Mesh, server: SpiffeId, port: int, caller: SpiffeId, *, name: ServiceRef, udp: bool
+) -> bool:
+    """Whether a workload of that identity, behind that service, has a grant for this caller."""
     return any(
         source.identity == caller
         for workload in mesh.workloads.values()
         if workload.identity == server
         for own in (workload.udp_ports if udp else workload.ports)
-        if own.number == port
+        if own.number == port and name in _services(own)
         for grant in own.grants
         for source in grant.sources
     )
+
+
+def _services(port: InboundPort | UdpPort) -> set[ServiceRef]:
+    return {it.service if isinstance(it, PortRef) else it for it in port.services}
 
 
 def _routes(mesh: Mesh) -> Iterator[PortRoutes]:
     return chain(mesh.routes.values(), mesh.pods.values())
 
 
-def _backends(mesh: Mesh, routes: PortRoutes) -> Sequence[ServicePort]:
+def _backends(mesh: Mesh, routes: PortRoutes) -> Sequence[Backend]:
     """What these routes may lead to."""
     names = sorted({it.service for entry in routes.entries for it in entry.backends})
-    return [port for name in names if (port := _port(mesh, name, routes)) is not None]
+    return [(name, port) for name in names if (port := _port(mesh, name, routes)) is not None]
 
 
 def _port(mesh: Mesh, name: ServiceRef, routes: PortRoutes) -> ServicePort | None:
