@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from smi_xds.identity.ca import CLOCK_SKEW, Leaf, encode_key, renewal
+from smi_xds.identity.ca import CLOCK_SKEW, UNREADABLE, Leaf, encode_key, renewal
 from smi_xds.problems import IdentityError
 from smi_xds.values import SpiffeId
 
@@ -22,8 +22,6 @@ from smi_xds.values import SpiffeId
 _LONGEST_CHAIN: Final = 5
 # An authority may shorten what was asked for. Below this, renewals would be all it does.
 _SHORTEST_LIFE: Final = timedelta(seconds=30)
-
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 def signing_request(identity: SpiffeId, key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -47,7 +45,7 @@ def read_certificates(pem: bytes, *, what: str) -> tuple[x509.Certificate, ...]:
     """One or more certificates, PEM; IdentityError where there are none."""
     try:
         return tuple(x509.load_pem_x509_certificates(pem))
-    except _UNREADABLE:
+    except UNREADABLE:
         raise IdentityError(f"{what} holds no readable certificates in PEM") from None
 
 
@@ -70,13 +68,13 @@ def accept(
     try:
         _check_leaf(certificate, identity, key, now=now)
         chain = chain_to_root(certificate, rest, roots, now=now)
+        not_after = min(it.not_valid_after_utc for it in chain)
     except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise IdentityError(
             f"the certificate that came back is not a workload's: {error}"
         ) from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise IdentityError(f"the certificate that came back {error}") from None
-    not_after = min(it.not_valid_after_utc for it in chain)
     start = max(certificate.not_valid_before_utc, now.replace(microsecond=0))
     return Leaf(
         identity=identity,
@@ -150,7 +148,7 @@ def _signed(
     try:
         certificate.verify_directly_issued_by(issuer)
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (*_UNREADABLE, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (*UNREADABLE, InvalidSignature, x509.ExtensionNotFound):
         return False
     is_long = constraints.path_length is not None and constraints.path_length < below
     valid = issuer.not_valid_before_utc - CLOCK_SKEW <= now < issuer.not_valid_after_utc

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -71,6 +71,17 @@ _LEAF_EXTENDED_USAGE = x509.ExtendedKeyUsage(
 _LEAF_CONSTRAINTS = x509.BasicConstraints(ca=False, path_length=None)
 _ROOT_CONSTRAINTS = x509.BasicConstraints(ca=True, path_length=0)  # it signs leaves only
 
+
+# What the library raises where a certificate is not as it should be: many of its parts are read
+# when they are looked at.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """Ours is ECDSA P-256; an intermediate that somebody brings may be RSA."""
@@ -250,13 +261,13 @@ def parse_root(pem: bytes, *, key: SigningKey) -> tuple[x509.Certificate, str]:
     try:
         (certificate,) = x509.load_pem_x509_certificates(pem)
         same_key = certificate.public_key() == key.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+    except UNREADABLE:
         raise ValueError("is not exactly one readable certificate in PEM") from None
     if not same_key:
         raise ValueError("does not belong to the key")
     try:
         certificate.verify_directly_issued_by(certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*UNREADABLE, InvalidSignature):
         raise ValueError("is not signed by its own key") from None
     return certificate, _root_trust_domain(certificate)
 
@@ -267,7 +278,7 @@ def _root_trust_domain(certificate: x509.Certificate) -> str:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         raise ValueError("lacks what makes it a SPIFFE root") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     domain = uris[0].removeprefix(_SPIFFE) if len(uris) == 1 else ""

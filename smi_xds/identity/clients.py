@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from smi_xds.ads.auth import (
@@ -23,6 +22,7 @@ from smi_xds.ads.auth import (
     unauthenticated,
 )
 from smi_xds.identity.answers import chain_to_root
+from smi_xds.identity.ca import UNREADABLE
 from smi_xds.identity.issuer import Clock, wall_clock
 from smi_xds.values import SpiffeId
 
@@ -58,7 +58,7 @@ def prove(chain: bytes, *, roots: bytes, now: datetime) -> CertificateProof:
     try:
         certificate, *others = x509.load_pem_x509_certificates(chain)
         extensions = certificate.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+    except UNREADABLE:
         raise ValueError("cannot be read") from None
     _check_use(extensions)
     try:

@@ -82,10 +82,10 @@ def parse_certificates(pem: bytes, *, is_whole: bool = True) -> tuple[x509.Certi
     try:
         # A root may stand in the chain and in a file of its own.
         chain = tuple(dict.fromkeys(x509.load_pem_x509_certificates(pem)))
-        subjects = [it.subject for it in chain]
         for it in chain:
-            it.public_key()  # whose curve the library may not know, and says so here
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+            _look_at(it)
+        subjects = [it.subject for it in chain]
+    except ca.UNREADABLE:
         raise ValueError("has no readable certificates in PEM") from None
     for place, certificate in enumerate(chain):
         _check_may_sign(certificate, below=place, name=subjects[place].rfc4514_string())
@@ -146,12 +146,18 @@ def encode_signing_key(key: ca.SigningKey | None) -> Secret:
     return Secret(b"") if key is None else ca.encode_key(key)
 
 
+def _look_at(certificate: x509.Certificate) -> None:
+    """Have the library read what it reads late, and say here what it cannot."""
+    _ = certificate.public_key(), certificate.extensions, certificate.subject, certificate.issuer
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
 def _check_may_sign(certificate: x509.Certificate, *, below: int, name: str) -> None:
     try:
         extensions = certificate.extensions
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except x509.ExtensionNotFound:
         raise ValueError(f"has a certificate that is no authority's: {name}") from None
     if not (constraints.ca and usage.key_cert_sign):
         raise ValueError(f"has a certificate that may not sign others: {name}")
@@ -162,6 +168,6 @@ def _check_may_sign(certificate: x509.Certificate, *, below: int, name: str) -> 
 def _is_signed(certificate: x509.Certificate, *, by: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*ca.UNREADABLE, InvalidSignature):
         return False
     return True

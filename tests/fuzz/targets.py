@@ -1,16 +1,20 @@
 """What reads the words of strangers, each as a function of bytes, and what it may say to them."""
 
+import warnings
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from cryptography.utils import CryptographyDeprecationWarning
+
 from smi_xds.ads.tokens import _bearer, _read
 from smi_xds.ads.wire import MalformedError, read_delta, read_sotw
 from smi_xds.config import parse_address
-from smi_xds.identity.answers import read_certificates
-from smi_xds.identity.ca import parse_key
+from smi_xds.identity.answers import accept, read_certificates
+from smi_xds.identity.ca import create_key, parse_key
 from smi_xds.identity.certificate_request import judge, read_list
 from smi_xds.identity.clients import prove
+from smi_xds.identity.signer import parse_certificates
 from smi_xds.mesh.build import MeshBuilder
 from smi_xds.mesh.explain import explain
 from smi_xds.mesh.explain_parse import parse_question
@@ -26,6 +30,7 @@ from smi_xds.sources.reading import parse_file
 from smi_xds.values import ProxyId, Secret, SpiffeId
 from smi_xds.web.conversion import convert_review
 from smi_xds.web.validation import validate_review
+from tests.support.certificates import der_to_pem
 from tests.support.identity import NOW, mk_authority
 from tests.support.mesh import build_mesh
 from tests.support.objects import mk_pod, mk_service
@@ -33,7 +38,11 @@ from tests.support.objects import mk_pod, mk_service
 Target = Callable[[bytes], None]
 MESH = build_mesh(mk_pod("web"), mk_service("web"))
 ORIGIN = Origin("fuzz")
-ROOTS = mk_authority().trust_bundle
+AUTHORITY = mk_authority()
+ROOTS = AUTHORITY.trust_bundle
+WEB = SpiffeId.parse("spiffe://cluster.local/ns/shop/sa/web")
+KEY = create_key()
+LEAF = AUTHORITY.issue(WEB, now=NOW).certificate_chain
 PARSERS = [JsonParser(form) for form in FORMS.values()]
 
 
@@ -86,13 +95,22 @@ def token(raw: bytes) -> None:
 
 
 def certificates(raw: bytes) -> None:
-    """What a client, another authority or a folder presents."""
-    with suppress(ValueError):
-        prove(raw, roots=ROOTS, now=NOW)
-    with suppress(IdentityError):
-        read_certificates(raw, what="it")
+    """What a client, another authority, an operator or a folder presents."""
     with suppress(ValueError):
         parse_key(raw)
+    with warnings.catch_warnings():
+        # That a later version of the library takes less.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        for pem in (raw, der_to_pem(raw)):
+            for chain in (pem, LEAF + pem):
+                with suppress(ValueError):
+                    prove(chain, roots=ROOTS, now=NOW)
+                with suppress(IdentityError):
+                    accept(chain, identity=WEB, key=KEY, roots=(AUTHORITY.certificate,), now=NOW)
+            with suppress(IdentityError):
+                read_certificates(pem, what="it")
+            with suppress(ValueError):
+                parse_certificates(pem)
 
 
 def requests(raw: bytes) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import LEAF, TARGETS
+from tests.support.certificates import to_der
 from tests.support.identity import mk_authority
 from tests.support.smi_documents import KINDS_AND_VERSIONS
 from tests.support.smi_documents import documents as smi_documents
@@ -63,7 +64,7 @@ _SOUND = st.one_of(
     _objects(),
     _TEXT.map(lambda text: text.encode(errors="surrogatepass")),
     _HARD.map(lambda text: text.encode(errors="surrogatepass")),
-    st.just(_PEM),
+    st.sampled_from([_PEM, LEAF, to_der(_PEM), to_der(LEAF)]),
 )
 
 

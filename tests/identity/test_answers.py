@@ -11,7 +11,7 @@ from smi_xds.identity.answers import accept, read_certificates, signing_request
 from smi_xds.identity.ca import Leaf, create_key
 from smi_xds.problems import IdentityError
 from smi_xds.values import ServiceAccountRef, SpiffeId
-from tests.support.certificates import DAY, Holder, to_pem
+from tests.support.certificates import DAY, Holder, der_to_pem, to_der, to_pem
 from tests.support.identity import NOW
 
 WEB = SpiffeId.of("cluster.local", ServiceAccountRef("shop", "web"))
@@ -109,6 +109,26 @@ def test_a_bad_answer_is_refused(make: Make, reason: str | None) -> None:
         return
     with pytest.raises(IdentityError, match=reason):
         answered(make())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda der: der.replace(b"\x86\x25spiffe", b"\xa3\x25spiffe"),  # a name of X.400
+        lambda der: der.replace(b"\x0c\x04root", b"\x03\x04\x00oot"),  # a name that is bits
+        lambda der: der.replace(b"300101", b"301301"),  # of a thirteenth month
+    ],
+)
+def test_an_answer_that_the_library_reads_in_part_is_refused(
+    damage: Callable[[bytes], bytes],
+) -> None:
+    """An issuer's mistake ends nothing, in whichever of its words the library raises it."""
+    good = to_der(mk_leaf().pem)
+    odd = damage(good)
+    assert odd != good
+
+    with pytest.raises(IdentityError):
+        accept(der_to_pem(odd), identity=WEB, key=KEY, roots=(ROOT.certificate,), now=NOW)
 
 
 @pytest.mark.parametrize("answer", [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])

@@ -1,6 +1,5 @@
 """An authority that an operator brings: what is taken, and one line for what is not."""
 
-import base64
 import errno
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -23,6 +21,7 @@ from smi_xds.problems import IdentityError
 from smi_xds.values import SpiffeId
 from tests.identity.test_ca import openssl
 from tests.support.authorities import BroughtFiles, brought_files, key_pem, mk_ca, pem
+from tests.support.certificates import der_to_pem, to_der
 from tests.support.identity import NOW
 
 WEB = SpiffeId.parse("spiffe://cluster.local/ns/shop/sa/web")
@@ -165,13 +164,24 @@ def _far_below(files: BroughtFiles) -> None:
 def _unknown_curve(files: BroughtFiles) -> None:
     """Its key is on a curve that nobody has heard of; P-256 has another last byte."""
     p256 = bytes.fromhex("06082a8648ce3d030107")
-    certificate = mk_ca("odd", files.root_key).public_bytes(serialization.Encoding.DER)
-    odd = base64.encodebytes(certificate.replace(p256, p256[:-1] + b"\x7f")).decode()
-    files.config.chain.write_text(f"-----BEGIN CERTIFICATE-----\n{odd}-----END CERTIFICATE-----\n")
+    odd = to_der(pem(mk_ca("odd", files.root_key))).replace(p256, p256[:-1] + b"\x7f")
+    files.config.chain.write_bytes(der_to_pem(odd))
+
+
+def _name_of_bits(files: BroughtFiles) -> None:
+    odd = to_der(pem(mk_ca("odd", files.root_key))).replace(b"\x0c\x03odd", b"\x03\x03\x00dd")
+    files.config.chain.write_bytes(der_to_pem(odd))
+
+
+def _thirteenth_month(files: BroughtFiles) -> None:
+    odd = to_der(pem(mk_ca("odd", files.root_key))).replace(b"310101", b"311301")
+    files.config.chain.write_bytes(der_to_pem(odd))
 
 
 _LIMITS = x509.NameConstraints([x509.UniformResourceIdentifier("example.org")], None)
 _SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+# A name of X.400, of which the library knows that it does not know it.
+_X400 = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), b"\x30\x02\xa3\x00")
 _RIDDLE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
 
 
@@ -192,6 +202,9 @@ def _too_long(files: BroughtFiles) -> None:
         (_too_long, "is too long: CN=upper admits 0 authorities below"),
         (_far_below, "has 4 authorities below its root, and sidecars follow 3 at most: bring an"),
         (_unknown_curve, "has no readable certificates in PEM"),
+        (_name_of_bits, "has no readable certificates in PEM"),
+        (_thirteenth_month, "has no readable certificates in PEM"),
+        (_chain(more=[(_X400, False)]), "has no readable certificates in PEM"),
         (_chain(more=[(_LIMITS, True)]), "signs what is not believed: permitted subtree violation"),
         (_chain(more=[(_SERVERS, False)]), "signs what is not believed: unsuitable certificate"),
         (_chain(more=[(_RIDDLE, True)]), "signs what is not believed: unhandled critical exten"),

@@ -72,6 +72,8 @@ def test_a_certificate_of_another_issuer_may_say_less() -> None:
     )
 
 
+# A name of X.400, of which the library knows that it does not know it.
+X400 = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), b"\x30\x02\xa3\x00")
 SIGNS = key_usage(digital_signature=True)
 
 
@@ -80,6 +82,7 @@ SIGNS = key_usage(digital_signature=True)
     [
         (b"", "cannot be read"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be read"),
+        (mk_certificate(str(WEB), extensions=(LEAF_USAGE, X400)), "cannot be read"),
         (mk_certificate(str(WEB), extensions=()), "has no key usage"),
         (
             mk_certificate(str(WEB), extensions=(key_usage(key_agreement=True),)),

@@ -1,5 +1,6 @@
 """Certificates of every kind, good ones and such as nobody should believe."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -92,6 +93,17 @@ class Holder:
 def to_pem(certificate: x509.Certificate) -> bytes:
     """One certificate."""
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def to_der(pem: bytes) -> bytes:
+    """The first certificate of a text, to be damaged."""
+    return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+
+
+def der_to_pem(der: bytes) -> bytes:
+    """A certificate that nobody looked at."""
+    text = base64.encodebytes(der)
+    return b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
 
 
 def mk_certificate(
