@@ -1,6 +1,7 @@
 """What the monitoring pages say, without a socket."""
 
 import math
+from collections.abc import Mapping
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -103,3 +104,31 @@ def test_health() -> None:
     assert page("/healthz", is_ready=False)("") == Reply(200, b"ok\n")
     assert page("/readyz", is_ready=False)("").status == 503
     assert page("/readyz", is_ready=True)("").status == 200
+
+
+def test_pages_take_a_share_of_the_time() -> None:
+    """Whoever asks without end gets the last one, in the format that it asked for."""
+    now, reads = 0.0, 0
+
+    def read() -> Mapping[str, float]:
+        nonlocal now, reads
+        now += 0.1  # what it takes
+        reads += 1
+        return {"": reads}
+
+    gauge = Gauge("smi_xds_reads", "How often it was read.", read)
+    metrics = monitoring_pages([gauge], is_ready=lambda: True, clock=lambda: now)["/metrics"]
+    openmetrics = "application/openmetrics-text; version=1.0.0"
+
+    pages = [metrics("") for _ in range(100)]
+    assert 10 <= reads <= 14
+    assert f"smi_xds_reads {reads}.0" in pages[-1].body.decode()
+    # The other format was never asked for.
+    assert metrics(openmetrics).content_type.startswith("application/openmetrics-text")
+    before = reads
+    assert metrics(openmetrics).content_type.startswith("application/openmetrics-text")
+    assert reads == before
+    # Time makes up for it.
+    now += 10.0
+    metrics("")
+    assert reads == before + 1
