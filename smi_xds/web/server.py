@@ -22,6 +22,8 @@ from smi_xds.web.review import Form, Reviewed, Verdict
 _IDLE_SECONDS: Final = 180.0
 # For a whole body to arrive and be answered. API servers wait for 30 s, and less if told so.
 _POST_SECONDS: Final = 25.0
+# For the body alone: others wait for their turn.
+_BODY_SECONDS: Final = 8.0
 # For a refusal to arrive before the connection ends, while what comes in is thrown away.
 _LINGER_SECONDS: Final = 1.0
 # For what is in hand when the server stops. Sidecars are still to be sent away one after another,
@@ -147,7 +149,11 @@ class _Counter:
         is_large = length is None or length > _LARGE
         try:
             async with asyncio.timeout(_POST_SECONDS) as patience, self._reading[is_large].of(host):
-                body = await _body(request, form.limit)
+                try:
+                    async with asyncio.timeout(_BODY_SECONDS):
+                        body = await _body(request, form.limit)
+                except TimeoutError:
+                    return _unfinished(_late(_BODY_SECONDS), on_reviewed)
                 if body is None:
                     return _unfinished(_too_large(form), on_reviewed)
                 async with self._working[is_large].of(host):
@@ -157,9 +163,7 @@ class _Counter:
                 patience.reschedule(None)
                 return await _written(request, _response(reviewed.reply))
         except TimeoutError:
-            message = f"not done within {_POST_SECONDS:g} s\n"
-            reply = Reply(HTTPStatus.REQUEST_TIMEOUT, message.encode())
-            return _unfinished(Reviewed(reply, Verdict.LATE), on_reviewed)
+            return _unfinished(_late(_POST_SECONDS), on_reviewed)
 
     async def _answer(self, form: Form, body: bytes) -> Reviewed:
         """In a thread: large reviews take their time, in which sidecars are to be served."""
@@ -177,6 +181,11 @@ def _too_large(form: Form) -> Reviewed:
     message = f"the body is larger than {form.limit} bytes\n"
     reply = Reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message.encode())
     return Reviewed(reply, Verdict.TOO_LARGE)
+
+
+def _late(seconds: float) -> Reviewed:
+    message = f"not done within {seconds:g} s\n"
+    return Reviewed(Reply(HTTPStatus.REQUEST_TIMEOUT, message.encode()), Verdict.LATE)
 
 
 def _unfinished(reviewed: Reviewed, on_reviewed: Callable[[Reviewed], None]) -> web.Response:

@@ -186,11 +186,12 @@ def test_an_update_of_the_largest_object_is_taken() -> None:
     assert all(form.limit >= 2 * 3 * 1024 * 1024 for form in forms.values())
 
 
+@pytest.mark.parametrize("limit", ["_POST_SECONDS", "_BODY_SECONDS"])
 async def test_a_body_that_does_not_come_is_not_waited_for(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """One clear line, and the connection is over."""
-    monkeypatch.setattr(server, "_POST_SECONDS", 0.2)
+    """One clear line, and the connection is over; the body has but a part of the time."""
+    monkeypatch.setattr(server, limit, 0.2)
     async with serve(authority) as (url, _):
         context = ssl.create_default_context(cadata=authority.trust_bundle.decode())
         port = int(url.rpartition(":")[2])
