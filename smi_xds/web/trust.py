@@ -136,7 +136,8 @@ class Trust:
                 "webhook_untrusted",
                 path=path,
                 reason=reason,
-                cure="Let smi-xds get and patch it: kubectl apply -k deploy/kubernetes/webhooks.",
+                cure="It is tried again; where that is refused, let smi-xds get and patch it: "
+                "kubectl apply -k deploy/kubernetes/webhooks.",
             )
         self._told[path] = reason
 

@@ -308,8 +308,9 @@ class Elector:
                 "lease_unavailable",
                 lease=f"{self._namespace}/{self._name}",
                 reason=reason,
-                cure="Let smi-xds get, create and update leases in that namespace; until then "
-                "nothing is written to the API server, and serving goes on.",
+                cure="It is tried again; where that is refused, let smi-xds get, create and update "
+                "leases in that namespace. Until then nothing is written to the API server, and "
+                "serving goes on.",
             )
         self._told = reason
 

@@ -191,6 +191,7 @@ async def test_what_is_no_object_is_tried_again(
         patch.setattr(api, "read", other)
         await trust.step()
     assert [event["event"] for event in events] == ["webhook_untrusted"]
+    assert events[0]["cure"].startswith("It is tried again; where that is refused, let smi-xds get")
 
     await trust.step()
 

@@ -103,6 +103,7 @@ async def test_a_leader_that_cannot_renew_stops_by_itself(api: FakeApi, clock: F
 
     assert (still, now) == ([True], [False])
     assert [it["event"] for it in logs] == ["lease_unavailable", "leadership_lost"]
+    assert logs[0]["cure"].startswith("It is tried again; where that is refused, let smi-xds get")
     # Nobody took it meanwhile: it may go on.
     api.fail = lambda _method, _path: None
     await a.step()
