@@ -9,10 +9,13 @@ from smi_xds.objects.faults import ParseError, printable
 from smi_xds.objects.kube import ANNOTATION_PREFIX, Annotations, Labels
 
 # RFC 1123 label and subdomain, as Kubernetes has them: with these, every name is safe in a
-# resource name, in a path of a SPIFFE id and on a terminal.
+# resource name, in a path of a SPIFFE id and on a terminal. In the names of objects (and of hosts)
+# Kubernetes limits the whole, and not what stands between the dots; DNS does.
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_PART = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _IS_LABEL = re.compile(_LABEL).fullmatch
-_IS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*").fullmatch
+_IS_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*").fullmatch
+_IS_NAME = re.compile(rf"(?=.{{1,253}}$){_PART}(?:\.{_PART})*").fullmatch
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 is_ipv4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}").fullmatch
 
@@ -77,11 +80,26 @@ def annotations_of(meta: Metadata) -> Annotations:
 
 def check_name(name: str, *, field: str) -> None:
     """Raise a ParseError where it cannot be the name of an object."""
-    if not _IS_SUBDOMAIN(name):
+    if not is_name(name):
         raise ParseError(
             field,
             f"'{printable(name)}' cannot be the name of an object",
             "Use lower case letters, digits, '-' and '.', at most 253.",
+        )
+
+
+def is_name(text: str) -> bool:
+    """Whether an object may be called so."""
+    return _IS_NAME(text) is not None
+
+
+def check_host(name: str, *, field: str) -> None:
+    """Raise a ParseError where it cannot be the name of a host."""
+    if not _IS_HOST(name):
+        raise ParseError(
+            field,
+            f"'{printable(name)}' cannot be the name of a host",
+            "Use lower case letters, digits, '-' and '.', at most 253, and 63 between two dots.",
         )
 
 

@@ -14,7 +14,7 @@ import msgspec
 from smi_xds.objects.convert import restored
 from smi_xds.objects.faults import ParseError, error_from, printable
 from smi_xds.objects.forms import FORMS, HUB_WIRES, Form, MeshObject
-from smi_xds.objects.metadata import CONVERTED_ANNOTATION, DEFAULT_NAMESPACE
+from smi_xds.objects.metadata import CONVERTED_ANNOTATION, DEFAULT_NAMESPACE, is_name
 from smi_xds.objects.smi import ACCESS_GROUP, SPECS_GROUP, SPLIT_GROUP
 from smi_xds.problems import Problem, ProblemCode
 from smi_xds.values import ObjectRef
@@ -208,4 +208,7 @@ def ref_of(document: object) -> ObjectRef:
 
 def _text(document: Mapping[object, object], field: str) -> str:
     value = document.get(field)
-    return printable(value) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # Whole, where it is one: by it the object is found again that could be read before.
+    return value if is_name(value) else printable(value)

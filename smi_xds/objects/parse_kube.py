@@ -27,6 +27,7 @@ from smi_xds.objects.metadata import (
     Metadata,
     address_from,
     annotations_of,
+    check_host,
     check_name,
     check_namespace,
     is_ipv4,
@@ -176,7 +177,7 @@ def service_from(wire: ServiceWire) -> Service:
     check_namespace(meta.name, field="metadata.name")
     written = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     if external := spec.external_name or "":
-        check_name(external.removesuffix("."), field="spec.externalName")
+        check_host(external.removesuffix("."), field="spec.externalName")
     return Service(
         namespace=namespace_of(meta),
         name=meta.name,
@@ -345,7 +346,7 @@ def _addresses(texts: list[str], *, index: int, address_type: str) -> tuple[str,
     field = f"endpoints[{index}].addresses"
     if address_type == "FQDN":
         for text in texts:
-            check_name(text.removesuffix("."), field=field)
+            check_host(text.removesuffix("."), field=field)
         return tuple(texts)
     addresses = tuple(address_from(text, field=field) for text in texts)
     if any(f"IPv{ip_address(address).version}" != address_type for address in addresses):

@@ -107,6 +107,17 @@ def test_headless_service() -> None:
     assert good(mk("Service")) == Service(namespace="default", name="web")
 
 
+@pytest.mark.parametrize("name", ["a" * 64, "a" * 253, f"{'a' * 70}.b-{'c' * 100}.0"])
+def test_names_may_be_long(name: str) -> None:
+    """Kubernetes limits the whole, not what stands between the dots; told, they are whole, too."""
+    pod = good(mk("Pod", metadata={"name": name}, spec={"serviceAccountName": name}))
+    assert isinstance(pod, Pod)
+    assert (pod.name, pod.service_account) == (name, name)
+
+    assert bad(mk("Pod", metadata={"name": name, "namespace": "a.b"})).ref.name == name
+    assert bad(mk("Pod", metadata={"name": f"{name}B" * 4})).ref.name.endswith("...")
+
+
 def test_external_service() -> None:
     """An ExternalName Service keeps the name, which must be one."""
     spec = {"type": "ExternalName", "externalName": "db.example.com."}
@@ -114,7 +125,8 @@ def test_external_service() -> None:
     assert good(mk("Service", spec=spec)) == Service(
         namespace="default", name="web", type="ExternalName", external_name="db.example.com."
     )
-    assert bad(mk("Service", spec=spec | {"externalName": "a b"})).field == "spec.externalName"
+    for host in ("a b", "a" * 64, f"{'a' * 63}." * 4 + "b"):
+        assert bad(mk("Service", spec=spec | {"externalName": host})).field == "spec.externalName"
 
 
 @pytest.mark.parametrize(

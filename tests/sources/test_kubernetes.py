@@ -59,20 +59,28 @@ async def test_lists_and_watches(api: FakeApi, tmp_path: Path) -> None:
     assert sink.codes == []
 
 
-async def test_an_object_that_becomes_invalid(api: FakeApi, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["s", "a-name-of-which-not-all-is-shown-" * 7 + "x"])
+async def test_an_object_that_becomes_invalid(api: FakeApi, tmp_path: Path, name: str) -> None:
     """It keeps its last good version, with a problem, until it is mended or deleted."""
     spec = {"service": "web", "backends": [{"service": "v1", "weight": 1}]}
-    api.put(SPLITS, "s", spec=spec)
+    api.put(SPLITS, name, spec=spec)
     async with watching(api.config(tmp_path)) as sink:
         await eventually_async(sink.is_synced)
         (good,) = sink.objects.splits.values()
         await api.watched(SPLITS)
 
-        api.put(SPLITS, "s", spec=spec | {"mirror": True})
+        api.put(SPLITS, name, spec=spec | {"mirror": True})
         await eventually_async(lambda: sink.codes == [ProblemCode.UNKNOWN_FIELD])
         assert list(sink.objects.splits.values()) == [good]
+        # Nor is it lost where all is listed anew.
+        lists = len(api.asked(SPLITS, watch=False))
+        gone = {"kind": "Status", "code": 410, "reason": "Expired"}
+        api.send(SPLITS, {"type": "ERROR", "object": gone})
+        await eventually_async(lambda: len(api.asked(SPLITS, watch=False)) > lists)
+        await api.watched(SPLITS)
+        assert list(sink.objects.splits.values()) == [good]
 
-        api.remove(SPLITS, "s")
+        api.remove(SPLITS, name)
         await eventually_async(lambda: sink.codes == [])
         assert sink.objects.splits == {}
 
