@@ -63,7 +63,8 @@ def begin(state: State, successor: Signer, *, now: datetime) -> State:
     """Trust a successor beside the signer of now; IdentityError where that cannot be."""
     if state.phase is not Phase.STEADY:
         raise IdentityError(
-            f"a rotation is under way (phase {state.phase.value}): see `smi-xds ca status`"
+            f"a rotation is under way (phase {state.phase.value}): see `smi-xds ca status`, which "
+            "exits with 0 when it is over"
         )
     if successor.is_same(state.signer):
         raise IdentityError("it signs already: nothing to rotate")

@@ -165,7 +165,7 @@ def test_one_rotation_at_a_time(folder: Path, capsys: pytest.CaptureFixture[str]
 
     assert rotate(folder) == 2
 
-    assert "a rotation is under way (phase trust): see `smi-xds ca status`" in (
+    assert "a rotation is under way (phase trust): see `smi-xds ca status`, which exits with 0" in (
         capsys.readouterr().err
     )
     assert (folder / "authority.json").read_bytes() == before
