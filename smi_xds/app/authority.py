@@ -39,6 +39,9 @@ from smi_xds.problems import IdentityError
 _REPORTS_PER_FLOOR: Final = 8
 # Proxies answer one by one; not each answer is worth a write.
 _REPORT_EVERY: Final = timedelta(seconds=1)
+# Nobody is behind whom nobody serves yet: proxies come back to a server that was restarted when
+# Envoy's pause is over (`xds.bootstrap`: up to 5 s). Before that it does not speak for them.
+_RETURNING: Final = timedelta(seconds=10)
 # Before the first state there is nothing that could be served.
 _TRY_AGAIN: Final = 2.0
 _LOOK_AGAIN: Final = 0.02
@@ -73,6 +76,8 @@ class Keeper:
         self._current: CurrentAuthority | None = None
         # Since when the epoch of now is served here; None while it is not yet everywhere.
         self._served_since: datetime | None = None
+        # When proxies have had the time to come back; None where nobody serves.
+        self._speaks_from: datetime | None = None
         self._told = ""
 
     @property
@@ -140,6 +145,7 @@ class Keeper:
         """Follow, report and lead, for ever."""
         self.current.follow(lambda _: self._begins(distribution))
         self._begins(distribution)
+        self._speaks_from = self._clock() + _RETURNING
         while True:
             await self.step(distribution)
             await asyncio.sleep(self._every)
@@ -207,6 +213,8 @@ class Keeper:
             state.epoch > 1 and now < state.began + self._floor
         )
         if tally is None or not is_asked:
+            return None
+        if self._speaks_from is not None and now < self._speaks_from:
             return None
         if self._served_since is None:
             self._served_since = now

@@ -1,5 +1,6 @@
 """The keeper of the authority: follows the state, reports, leads, and outlives every mishap."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from smi_xds.values import SpiffeId
 from tests.identity.test_ca import openssl
 from tests.support.authorities import brought_files
 from tests.support.identity import NOW
+from tests.support.wait import eventually_async
 
 FLOOR = timedelta(minutes=10)
 DONE = Tally(waiting=0, refusing=0, named=())
@@ -49,11 +51,13 @@ class Watched:
 
     tally: Tally | None = DONE
     begun: list[bool] = field(default_factory=list)
+    looks: int = 0
 
     def begins(self, *, everything: bool) -> None:
         self.begun.append(everything)
 
     def look(self) -> Tally | None:
+        self.looks += 1
         return self.tally
 
 
@@ -84,6 +88,7 @@ class Replica:
         name: str = "one",
         leads: bool = True,
         brought: BroughtConfig | None = None,
+        every: float = 1.0,
     ) -> None:
         self.store = Faulty(folder)
         self.clock = clock
@@ -94,6 +99,7 @@ class Replica:
             floor=FLOOR,
             name=name,
             brought=brought,
+            every=every,
             is_leader=lambda: leads,
             clock=clock,
         )
@@ -201,6 +207,24 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path, clock: Clock) -> N
     last = Replica(tmp_path / "state", clock)
     await last.open("cluster.local")
     assert last.keeper.current.trust_domains == ("example.org",)
+
+
+async def test_a_server_waits_for_its_proxies_to_come_back(tmp_path: Path, clock: Clock) -> None:
+    """Just started it has none, so none is behind: that is no reason to go on."""
+    first = Replica(tmp_path / "state", clock)
+    await first.open()
+    first.rotate()
+    clock.now += 2 * FLOOR  # nobody served for long
+
+    second = Replica(tmp_path / "state", clock, every=0.001)
+    await second.open()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(second.keeper.run(second.watched))  # type: ignore[arg-type]  # as above
+        await eventually_async(lambda: second.watched.looks > 10)
+        assert (second.state.phase, second.state.replicas) == (Phase.TRUST, {})
+        clock.now += timedelta(seconds=10)
+        await eventually_async(lambda: second.state.phase is Phase.SIGN)
+        running.cancel()
 
 
 async def test_who_does_not_lead_follows_and_reports(tmp_path: Path, clock: Clock) -> None:
