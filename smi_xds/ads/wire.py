@@ -51,6 +51,8 @@ _KEPT_BYTES: Final = 64 << 20
 _REMEMBERED: Final = 64
 _REMEMBERED_BYTES: Final = 32 << 10
 _LONGEST_AGENT: Final = 100
+# Envoy names each resource that it refuses, and repeats some; nobody else has more to say.
+_LONGEST_ERROR: Final = 256 << 10
 
 
 class MalformedError(ValueError):
@@ -120,7 +122,8 @@ def _error(message: _Envelope) -> str | None:
     """The text of a NACK; it is the presence of the field that makes one (S4)."""
     if not message.HasField("error_detail"):
         return None
-    return message.error_detail.message or f"status code {message.error_detail.code}"
+    detail = message.error_detail
+    return detail.message[:_LONGEST_ERROR] or f"status code {detail.code}"
 
 
 def _node(message: _Envelope) -> Node | None:

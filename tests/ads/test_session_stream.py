@@ -1,5 +1,7 @@
 """What holds for every stream: rules E1 to E10, and what makes many streams cheap."""
 
+import time
+
 import pytest
 
 from smi_xds.ads.session import (
@@ -17,6 +19,7 @@ from smi_xds.ads.session import (
 from smi_xds.ads.session import memo as memos
 from smi_xds.ads.session.messages import LONGEST_NODE
 from smi_xds.ads.session.stream import _cost
+from smi_xds.ads.session.subscription import blamed
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import CLUSTER, EMPTY, ENDPOINTS, LISTENER, ROUTES, TYPES
 from tests.ads.play import (
@@ -308,3 +311,29 @@ def test_an_empty_set_is_served(dialect: str) -> None:
         ack(CLUSTER),
         hear(LISTENER, "l"),
     )
+
+
+@pytest.mark.parametrize(
+    "listed, refused",
+    [
+        ("cluster(s) a: no, c: bad address", {"a", "c"}),
+        ("listener(s) a: no\nb: x: y", {"a", "b"}),
+        ("cluster(s) shop/a: no", {"a", "b", "c"}),
+        ("cluster(s) d: no", {"a", "b", "c"}),
+        ("a", {"a", "b", "c"}),
+    ],
+)
+def test_d9_whom_a_client_blames(listed: str, refused: set[str]) -> None:
+    """D9: those that it lists; all of them where it lists none that it was sent."""
+    assert blamed(["a", "b", "c"], f"Error adding/updating {listed}") == refused
+
+
+def test_d9_a_long_complaint_is_read_soon() -> None:
+    """D9: it took 100 s to look for each of a thousand names in 30 MB."""
+    names = [f"outbound/shop/service-{number}/80" for number in range(1000)]
+    began = time.thread_time()
+
+    for text in ("x" * (30 << 20), " outbound/shop/service-" * (1 << 20)):
+        assert blamed(names, f"Error adding/updating {text}") == set(names)
+
+    assert time.thread_time() - began < 2.0

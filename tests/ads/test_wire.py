@@ -98,6 +98,16 @@ def test_of_a_node_no_more_is_kept_than_is_shown() -> None:
     assert node == Node("default/a", "x" * 100)
 
 
+def test_of_an_error_no_more_is_read_than_says_something() -> None:
+    """A request may have 32 MiB, and each name that was sent is looked for in it."""
+    message = pb.DeltaDiscoveryRequest(type_url=CLUSTER)
+    message.error_detail.message = "x" * (1 << 20)
+
+    error = wire.read_delta(message.SerializeToString()).error
+
+    assert error == "x" * (256 << 10)
+
+
 def test_delta_request() -> None:
     """All of a DeltaDiscoveryRequest that the protocol needs."""
     message = pb.DeltaDiscoveryRequest(
