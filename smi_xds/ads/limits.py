@@ -16,8 +16,9 @@ class Limits:
     burst: int = admission.BURST
     longest_wait: float = admission.LONGEST
 
-    receive_bytes: int = 32 << 20
-    """The first request after a reconnection lists every resource the client has (D7)."""
+    receive_bytes: int = 16 << 20
+    """The first request after a reconnection lists every resource the client has (D7): the most
+    that a stream may have, in names of 150 characters."""
 
     streams_per_connection: int = 100
     """The least that HTTP/2 recommends to allow (RFC 9113, 6.5.2). An Envoy opens one, or one a

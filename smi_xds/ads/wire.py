@@ -51,6 +51,8 @@ _KEPT_BYTES: Final = 64 << 20
 _REMEMBERED: Final = 64
 _REMEMBERED_BYTES: Final = 32 << 10
 _LONGEST_AGENT: Final = 100
+# Names in one request. More than may be asked for (`MAX_HELD`), if each were there but once.
+_MOST_NAMES: Final = 100_000
 # Envoy names each resource that it refuses, and repeats some; nobody else has more to say.
 _LONGEST_ERROR: Final = 256 << 10
 
@@ -63,6 +65,7 @@ def read_sotw(raw: bytes, *, with_node: bool = False) -> SotwRequest:
     """Read a DiscoveryRequest; the node, which takes 60 kB, only where it is asked for."""
     message = _parse(envelopes().discovery_request, raw)
     names = message.resource_names
+    _check_number(len(names))
     return SotwRequest(
         _type_url(message.type_url),
         tuple(names) if names else (),
@@ -78,6 +81,7 @@ def read_delta(raw: bytes, *, with_node: bool = False) -> DeltaRequest:
     message = _parse(envelopes().delta_discovery_request, raw)
     asked, gone = message.resource_names_subscribe, message.resource_names_unsubscribe
     known = message.initial_resource_versions
+    _check_number(len(asked) + len(gone) + len(known))
     return DeltaRequest(
         _type_url(message.type_url),
         tuple(asked) if asked else (),
@@ -112,6 +116,12 @@ def _parse(kind: type[_M], raw: bytes) -> _M:
         return kind.FromString(raw)
     except DecodeError as error:
         raise MalformedError("the message is no discovery request") from error
+
+
+def _check_number(names: int) -> None:
+    """Before they are made strings of Python, which take twenty times as much as the shortest."""
+    if names > _MOST_NAMES:
+        raise MalformedError(f"the message names {names} resources, and may name {_MOST_NAMES}")
 
 
 def _type_url(text: str) -> TypeUrl:

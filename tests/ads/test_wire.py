@@ -98,8 +98,27 @@ def test_of_a_node_no_more_is_kept_than_is_shown() -> None:
     assert node == Node("default/a", "x" * 100)
 
 
+@pytest.mark.parametrize("more", ["resource_names_subscribe", "resource_names_unsubscribe"])
+def test_requests_with_too_many_names_are_not_read(more: str) -> None:
+    """They may be but two characters each, and the same: a string of Python takes fifty bytes."""
+    names = ["aa"] * 100_000
+    with_names = pb.DiscoveryRequest(type_url=CLUSTER, resource_names=names)
+    versions = {f"{n:06}": "" for n in range(99_999)}
+    mixed = pb.DeltaDiscoveryRequest(type_url=CLUSTER, initial_resource_versions=versions)
+    getattr(mixed, more).append("aa")
+    assert len(wire.read_sotw(with_names.SerializeToString()).names) == 100_000
+    assert len(wire.read_delta(mixed.SerializeToString()).known) == 99_999
+
+    with_names.resource_names.append("aa")
+    getattr(mixed, more).append("aa")
+    with pytest.raises(wire.MalformedError, match="names 100001 resources, and may name 100000"):
+        wire.read_sotw(with_names.SerializeToString())
+    with pytest.raises(wire.MalformedError, match="names 100001 resources"):
+        wire.read_delta(mixed.SerializeToString())
+
+
 def test_of_an_error_no_more_is_read_than_says_something() -> None:
-    """A request may have 32 MiB, and each name that was sent is looked for in it."""
+    """A request may have 16 MiB, and each name that was sent is looked for in it."""
     message = pb.DeltaDiscoveryRequest(type_url=CLUSTER)
     message.error_detail.message = "x" * (1 << 20)
 
