@@ -311,6 +311,27 @@ async def test_a8_another_stream_is_no_new_allowance() -> None:
         assert took >= 6 / 20
 
 
+async def test_a8_a_change_of_many_names_counts_as_several_requests() -> None:
+    """Each copies all of them: 20,000 names count as 13 kB."""
+    limits = replace(DEFAULTS, request_rate=100, request_burst=100)
+    async with guarded(limits) as here:
+        clock = asyncio.get_running_loop().time
+        async with stream(here.target, node="shop/a", token="a") as client:
+            await client.ask(SECRET, *(f"name-{number}" for number in range(20_000)))
+            first = await client.hear()
+            await client.answer(first)
+            begin = clock()
+            for number in range(30):
+                await client.ask(SECRET, f"more-{number}")
+            await client.ask(CLUSTER)
+            while (await client.hear()).type_url != CLUSTER:
+                await client.answer(first)
+            took = clock() - begin
+
+    # 4 for each of them: 120, of which 100 may come at once.
+    assert took >= 0.15
+
+
 async def test_callers_that_are_gone_are_forgotten(
     here: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,11 @@ class Session(ABC):
         self.release_at: float | None = None
         """When `next` has to be asked again even if nothing happens."""
 
+    def named(self, type_: TypeUrl) -> int:
+        """How many names of a type the client asks for; to change one of them, all are copied."""
+        sub = self._subs.get(type_)
+        return 0 if sub is None else len(sub.interest.names)
+
     # ------------------------------------------------------------------ in
 
     def update(self, resources: ResourceSet) -> None:
