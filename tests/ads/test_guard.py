@@ -332,6 +332,28 @@ async def test_a8_a_change_of_many_names_counts_as_several_requests() -> None:
     assert took >= 0.15
 
 
+@BOTH
+async def test_a8_what_is_sent_again_counts(is_delta: bool) -> None:
+    """A request of a few bytes may ask for a thousand resources."""
+    limits = replace(DEFAULTS, request_rate=100, request_burst=100)
+    async with guarded(limits) as here:
+        clusters = [f"cluster c{number} 1" for number in range(1000)]
+        here.cache.publish({"shop/a": resources(*clusters)})
+        clock = asyncio.get_running_loop().time
+        async with stream(here.target, node="shop/a", token="a", is_delta=is_delta) as client:
+            await client.ask(CLUSTER, "*")
+            began = clock()
+            for number in range(12):
+                response = await client.hear()
+                assert len(response.resources) == 1000
+                names_ = ("*",) if is_delta else ("*", f"x-{number}")
+                await client.answer(response, *names_)
+            took = clock() - began
+
+    # 15 for each of them: 180, of which 100 may come at once.
+    assert took >= 0.4
+
+
 async def test_callers_that_are_gone_are_forgotten(
     here: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,11 @@ class Session(ABC):
         sub = self._subs.get(type_)
         return 0 if sub is None else len(sub.interest.names)
 
+    def owes(self, type_: TypeUrl) -> bool:
+        """Whether the client asked for something of a type that it is sent, changed or not."""
+        sub = self._subs.get(type_)
+        return sub is not None and bool(sub.due)
+
     # ------------------------------------------------------------------ in
 
     def update(self, resources: ResourceSet) -> None:
