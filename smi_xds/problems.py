@@ -38,6 +38,7 @@ class ProblemCode(StrEnum):
     FOREIGN_NAMESPACE = "ForeignNamespace"
     MISSING_ROUTE = "MissingRoute"
     MISSING_MATCH = "MissingMatch"
+    IGNORED_MATCHES = "IgnoredMatches"
     MISSING_SERVICE_ACCOUNT = "MissingServiceAccount"
     MISSING_IDENTITY_BINDING = "MissingIdentityBinding"
     UNTRUSTED_ADDRESS = "UntrustedAddress"
@@ -104,6 +105,7 @@ _WARNINGS = frozenset(
         ProblemCode.MISSING_SERVICE_ACCOUNT,
         ProblemCode.NOTHING_SELECTED,
         ProblemCode.NOT_AN_HTTP_PORT,
+        ProblemCode.IGNORED_MATCHES,
         ProblemCode.DEPRECATED_PORT,
         ProblemCode.NOT_ENFORCED,
         ProblemCode.NEVER_HOLDS,

@@ -49,15 +49,17 @@ def check(
 
     if kubernetes:
         config = parse_kubernetes(kubeconfig=kubeconfig, context=context, namespaces=namespaces)
-        problems = offline.read_cluster_mesh(config, parse_mesh(**mesh)).problems
+        found = offline.read_cluster_mesh(config, parse_mesh(**mesh))
     else:
         given = {"--kubeconfig": kubeconfig, "--context": context, "--namespace": namespaces}
         options.refuse(given, "says what to read of an API server, not of folders: leave it out.")
-        problems = offline.read_mesh(files, parse_mesh(**mesh)).problems
+        found = offline.read_mesh(files, parse_mesh(**mesh))
+    problems = found.problems
     if output == "json":
         click.echo(json.dumps({"problems": [_to_json(problem) for problem in problems]}, indent=2))
     else:
-        _print(problems)
+        is_empty = found.objects is None or found.objects.is_empty
+        _print(problems, nothing="no problems: no objects" if is_empty else "no problems")
     return 1 if problems else 0
 
 
@@ -73,7 +75,7 @@ def _to_json(problem: Problem) -> Mapping[str, object]:
     }
 
 
-def _print(problems: Sequence[Problem]) -> None:
+def _print(problems: Sequence[Problem], *, nothing: str) -> None:
     for problem in problems:
         where = f"{problem.ref} {problem.field}".rstrip()
         click.echo(f"{problem.code.severity}: {where} [{problem.code}]")
@@ -81,7 +83,7 @@ def _print(problems: Sequence[Problem]) -> None:
         click.echo(f"    {problem.cure}")
     match len(problems):
         case 0:
-            click.echo("no problems")
+            click.echo(nothing)
         case 1:
             click.echo("1 problem")
         case number:

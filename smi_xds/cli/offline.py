@@ -25,6 +25,9 @@ def read_cluster_mesh(cluster: KubernetesConfig, config: MeshConfig) -> Mesh:
 
     with quiet():
         objects = asyncio.run(read_cluster(cluster))
+    for name in cluster.namespaces:
+        if name not in objects.namespaces:
+            raise SourceError(f"there is no namespace {name!r}; correct --namespace")
     return _understood(objects, config)
 
 

@@ -21,7 +21,7 @@ _QUANTITY: Schema = {
 }
 # Clients write whole numbers, and published schemas allow any number.
 _NUMBER: Schema = {
-    "description": "The share, relative to the sum of all weights: a whole number, 0 for nothing. "
+    "description": "The share, relative to the sum of all weights: a number, 0 for nothing. "
     "If all are 0, requests fail.",
     "type": "number",
 }

@@ -151,6 +151,14 @@ class _Reader:
         ]
         for index, rule in unknown:
             self._unknown_kind(f"spec.rules[{index}].kind", rule.kind, " or ".join(_RULE_KINDS))
+        for index, (rule, _) in enumerate(self._routes):
+            if rule.matches and rule.kind in (TCP_ROUTE, UDP_ROUTE):
+                self._add(
+                    f"spec.rules[{index}].matches",
+                    ProblemCode.IGNORED_MATCHES,
+                    f"A {rule.kind} has ports and no matches: the rule allows all of it.",
+                    "Remove `matches`, or name an HTTPRouteGroup, which has some.",
+                )
         return bool(self._routes) and not unknown
 
     def _check_sidecars(self) -> None:

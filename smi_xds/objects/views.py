@@ -63,3 +63,21 @@ class Objects:
     splits: Mapping[ServiceRef, tuple[TrafficSplit, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     """What the sources could not read, sorted."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing but Namespaces."""
+        return not any(
+            (
+                self.accounts,
+                self.services,
+                self.pods,
+                self.targets,
+                self.bound_targets,
+                self.identity_bindings,
+                self.http_routes,
+                self.tcp_routes,
+                self.udp_routes,
+                self.splits,
+            )
+        )

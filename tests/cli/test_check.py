@@ -33,6 +33,14 @@ def test_a_folder_without_problems_is_0(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "no problems\n"
 
 
+def test_a_folder_without_objects_has_no_problems_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says that there was nothing to judge: the folder may be the wrong one."""
+    assert run_cli("check", "--files", tmp_path) == 0
+    assert capsys.readouterr().out == "no problems: no objects\n"
+
+
 def test_a_problem_is_1_and_is_told_with_its_cure(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

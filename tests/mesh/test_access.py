@@ -219,6 +219,19 @@ def test_a_single_bad_match_among_good_ones_only_drops_out() -> None:
     ]
 
 
+def test_matches_of_a_route_of_ports_are_told() -> None:
+    """Whoever wrote them may have meant a restriction; the rule allows the ports all the same."""
+    rules = (
+        Rule(kind="TCPRoute", name="all", matches=("api",)),
+        Rule(kind="UDPRoute", name="dns", matches=("api",)),
+    )
+    target = mk_target("t", ["client"], "server", *rules)
+    mesh = build(ALL_TCP, mk_udp_route("dns", 8080), target)
+    assert [grant.tcp for grant in grants(mesh)] == [True]
+    assert ("spec.rules[0].matches", ProblemCode.IGNORED_MATCHES) in told(mesh)
+    assert ("spec.rules[1].matches", ProblemCode.IGNORED_MATCHES) in told(mesh)
+
+
 def test_a_source_of_unknown_kind_leaves_the_others() -> None:
     """One source that matches nobody takes nothing from the others."""
     group = Subject(kind="Group", name="x")

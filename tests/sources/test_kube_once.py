@@ -39,6 +39,9 @@ def test_problems_of_a_namespace_are_those_of_its_files(
 
     assert run_cli(*asked, "--namespace", "kube-public") == 0
 
+    assert run_cli(*asked, "--namespace", "shoop") == 2
+    assert "there is no namespace 'shoop'" in capsys.readouterr().err
+
 
 async def test_the_picture_is_whole(kube: Kube, namespace: str) -> None:
     """Objects of every kind that there are are in it, once it is given."""
@@ -56,7 +59,7 @@ async def test_without_the_right_to_read_nothing_is_said(kube: Kube, namespace: 
     """Half a picture would have problems that there are not: the missing right is named."""
     kubeconfig = kube.kubeconfig_for("stranger", namespace=namespace)
 
-    with pytest.raises(SourceError, match=r"^you may not list and watch \w+ in all namespaces"):
+    with pytest.raises(SourceError, match=r"^you may not list and watch [\w.]+ in all namespaces"):
         await read_cluster(KubernetesConfig(kubeconfig=str(kubeconfig)))
 
 
