@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -320,7 +320,9 @@ def _give_to_owner(descriptor: int, folder: Path) -> None:
     """Where root wrote (`sudo smi-xds ca rotate`), whoever serves could not read it any more."""
     owner = folder.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        # A root without CAP_CHOWN serves by it himself.
+        with suppress(PermissionError):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _sync_folder(folder: Path) -> None:

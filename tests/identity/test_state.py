@@ -424,6 +424,27 @@ def test_what_root_writes_is_the_owners(tmp_path: Path, monkeypatch: pytest.Monk
     assert given == [(owner.st_uid, owner.st_gid)] * 2
 
 
+def test_a_root_that_may_give_nothing_away_keeps_what_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without CAP_CHOWN it serves from a folder of another user all the same."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+
+    def forbidden(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", forbidden)
+
+    first, second = load(folder), load(folder)
+
+    assert first.created
+    assert second.trust_bundle == first.trust_bundle
+
+
 def test_a_crash_while_writing_leaves_no_key_for_long(made: Path) -> None:
     """The file that was not finished is gone with the next one that is."""
     unfinished = made / ".authority.json.x7w2"
