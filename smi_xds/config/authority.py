@@ -13,6 +13,8 @@ DEFAULT_LEAF_LIFETIME: Final = "24h"  # how long a stolen key is of use
 
 # Shorter, and proxies would be told of new leaves more often than they answer.
 _SHORTEST: Final = timedelta(seconds=5)
+# An answer that ends within half a minute is not taken, and some of its time is over by then.
+_SHORTEST_ASKED: Final = timedelta(minutes=1)
 # Longer than this, a phase of a rotation takes longer than operators stay in one place.
 _LONGEST: Final = timedelta(days=90)
 
@@ -112,6 +114,15 @@ def parse_lifetime(text: str, *, flag: str) -> timedelta:
             "write a number with s, m, h or d"
         )
     return lifetime
+
+
+def check_asked_for(lifetime: timedelta) -> None:
+    """ConfigError where an issuer that has to be asked could not keep up with it."""
+    if lifetime < _SHORTEST_ASKED:
+        raise ConfigError(
+            f"--leaf-lifetime {lifetime.seconds}s is too short for --cert-manager: give "
+            f"{_SHORTEST_ASKED.seconds}s at least"
+        )
 
 
 def parse_cert_manager(

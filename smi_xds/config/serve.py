@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smi_xds.config.authority import AuthorityConfig, CertManagerConfig
+from smi_xds.config.authority import AuthorityConfig, CertManagerConfig, check_asked_for
 from smi_xds.config.kubernetes import KubernetesConfig
 from smi_xds.config.log import LogConfig
 from smi_xds.config.mesh import MeshConfig
@@ -73,6 +73,8 @@ def parse_serve(
     folders = tuple(dict.fromkeys(files))
     if kubernetes is None:
         _check_without_api_server(folders, xds_tls, cert_manager, authority)
+    if cert_manager is not None and authority is not None:
+        check_asked_for(authority.leaf_lifetime)
     if state_folder is not None and authority is not None and authority.secret is not None:
         raise ConfigError("--state-secret and --state-folder exclude each other: choose one")
     plaintext = parse_xds_address(xds_address, allow_plaintext=allow_plaintext)

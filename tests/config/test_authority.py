@@ -11,6 +11,7 @@ from smi_xds.config import (
     CertManagerConfig,
     KubernetesConfig,
     SecretName,
+    ServeConfig,
     parse_authority,
     parse_cert_manager,
     parse_serve,
@@ -127,3 +128,19 @@ def test_an_issuer_needs_an_api_server_and_roots_need_an_issuer() -> None:
         parse_serve(files=[Path("x")], cert_manager=parse_cert_manager("a/Issuer/b"), environ=HOME)
     with pytest.raises(ConfigError, match="--cert-manager only: add it"):
         parse_cert_manager(None, ca=Path("ca.crt"))
+
+
+def test_an_issuer_that_is_asked_takes_a_minute() -> None:
+    """What ends sooner would be refused when it comes, each time."""
+
+    def serve(lifetime: str) -> ServeConfig:
+        return parse_serve(
+            kubernetes=KubernetesConfig(kubeconfig="x"),
+            cert_manager=parse_cert_manager("a/Issuer/b"),
+            authority=parse_authority(leaf_lifetime=lifetime),
+            environ=HOME,
+        )
+
+    assert serve("60s").authority.leaf_lifetime == timedelta(minutes=1)
+    with pytest.raises(ConfigError, match="--leaf-lifetime 59s is too short for --cert-manager"):
+        serve("59s")
