@@ -34,6 +34,7 @@ from tests.ads.play import (
     play,
     publish,
     publish_set,
+    resource,
     resources,
     settled,
     silence,
@@ -150,6 +151,48 @@ def test_e9_what_a_client_has_already_counts(monkeypatch: pytest.MonkeyPatch) ->
     assert play(DELTA, ask(CLUSTER, known={"a": "1", "b": "1"})).event is None
     for more in (dict.fromkeys("abc", "1"), {"a": "1", "b": "11"}):
         assert isinstance(play(DELTA, ask(CLUSTER, known=more)).event, Close)
+
+
+def test_e9_what_a_client_brought_counts_until_it_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E9: then it has what we told it instead, and has room again to ask for as much as others."""
+    types = _cost([ENDPOINTS, ROUTES])
+    monkeypatch.setattr(stream, "MAX_HELD", types + _cost("ab") + _cost("abc"))
+    here = (publish("endpoints a 2", "endpoints b 2"), ask(ENDPOINTS, "a", "b", known={"a": "1"}))
+    assert isinstance(play(DELTA, *here, ask(ROUTES, "a", "b", "c")).event, Close)
+
+    answered = play(DELTA, *here, hear(ENDPOINTS, "a@2", "b@2"), ack(ENDPOINTS))
+
+    assert answered.session._held == _cost("ab") + _cost([ENDPOINTS])
+    ask(ROUTES, "a", "b", "c")(answered)
+    assert answered.event is None
+
+
+def test_e9_what_a_client_has_of_ours_counts_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E9: who asked for all that there is room for can bring it back on the next stream."""
+    monkeypatch.setattr(stream, "MAX_HELD", _cost([ENDPOINTS]) + 2 * _cost("ab"))
+    known = {name: resource(f"endpoints {name} 1").version for name in "ab"}
+    here = publish("endpoints a 1", "endpoints b 1")
+    same = play(DELTA, here, ask(ENDPOINTS, "a", "b", known=known))
+    assert same.session._held == _cost([ENDPOINTS]) + _cost("ab")
+
+    older = play(DELTA, here, ask(ENDPOINTS, "a", "b", known={**known, "a": "1"}))
+
+    assert older.event is None
+    nothing_left = _cost([ENDPOINTS]) + 2 * _cost("ab")
+    assert same.session._held < older.session._held < nothing_left
+
+
+def test_e9_nothing_brought_counts_where_nothing_is_left_to_tell() -> None:
+    """E9: what was not asked for is not kept; and after a restart of ours, all may be as it was."""
+    known = {"a": resource("endpoints a 1").version, "x": "1"}
+    here = play(DELTA, publish(), ask(ENDPOINTS, "a", known=known))
+    assert here.session._held == _cost([ENDPOINTS]) + 2 * _cost("a") + len(known["a"])
+
+    publish("endpoints a 1")(here)
+    while (response := here.next()) is not None:  # Envoy may wait for endpoints (W6)
+        ack(response.type)(here)
+
+    assert here.session._held == _cost([ENDPOINTS]) + _cost("a")
 
 
 @BOTH

@@ -57,7 +57,7 @@ class DeltaSession(Session):
         is_legacy = not asked and sub.type in WILDCARD_TYPES
         wildcard = (is_legacy or WILDCARD in asked) and WILDCARD not in gone
         names = asked - gone - _STAR
-        if (refused := self._hold(sub, names, request.known)) is not None:
+        if (refused := self._hold(sub, names)) is not None:
             return refused
         sub.want(self._memo.interest(wildcard=wildcard, names=names), self._memo)
         if not request.known:
@@ -65,6 +65,8 @@ class DeltaSession(Session):
             return None
         self._claim(now)
         sub.told = self._claimed(sub, request)
+        if (refused := self._believe(sub, request.known)) is not None:
+            return refused
         if WARMED_BY.get(sub.type, sub.type) in self._subs:
             names -= request.known.keys()  # only what differs is sent (D7)
         # Else: Envoy asks for clusters first, except while it still warms one from the stream

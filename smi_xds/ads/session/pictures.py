@@ -111,12 +111,12 @@ def is_same(told: Resource | None, other: Resource) -> bool:
 
 # Keeps what a client says it has different from resources of ours, which have bytes.
 _MARK: Final = "?"
+_UNKNOWN_NEEDS: Final = frozenset({ANYTHING})
 
 
 def stand_in(type_: TypeUrl, name: str, version: str) -> Resource:
     """A resource that a client says it has and whose content we do not know; never sent."""
-    needs = frozenset({ANYTHING})
-    return Resource(name=name, type=type_, version=_MARK + version, body=b"", needs=needs)
+    return Resource(name=name, type=type_, version=_MARK + version, body=b"", needs=_UNKNOWN_NEEDS)
 
 
 def is_stand_in(resource: Resource) -> bool:

@@ -7,7 +7,6 @@ meanwhile, the next response is made from the latest resources.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Final
 
 from smi_xds.ads.session.memo import Memo, covered
@@ -21,7 +20,7 @@ from smi_xds.ads.session.ordering import (
     Withheld,
     withhold,
 )
-from smi_xds.ads.session.pictures import NO_INTEREST, Picture
+from smi_xds.ads.session.pictures import NO_INTEREST, Picture, is_stand_in
 from smi_xds.ads.session.subscription import Subscription
 from smi_xds.values import TypeUrl
 from smi_xds.xds.resources import LISTENER, ResourceSet
@@ -34,10 +33,10 @@ MAX_HELD: Final = 24 << 20
 # What a name costs besides its letters, in all the sets and pictures that it stands in (measured:
 # 350, and a third more where the client has the resource already).
 _EACH: Final = 300
+_OURS: Final = _EACH // 3
 # Of what a client says, as much as is said to it and to the log.
 _TOLD: Final = 200
 
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _HELD_TOO_MUCH: Final = Close(
     Refusal.RESOURCE_EXHAUSTED, f"a stream may ask for names of {MAX_HELD >> 20} MiB in all"
 )
@@ -99,18 +98,33 @@ class Session(ABC):
         self._subs = dict(by_order)
         return sub
 
-    def _hold(
-        self, sub: Subscription, names: frozenset[str], known: Mapping[str, str] = _NOTHING
-    ) -> Close | None:
+    def _hold(self, sub: Subscription, names: frozenset[str]) -> Close | None:
         """Account for the names that a subscription is about to have; why it may not (E9)."""
         before = sub.interest.names
         self._held += _cost(names - before) - _cost(before - names)
-        self._held += _cost(known) + sum(map(len, known.values()))
         return _HELD_TOO_MUCH if self._held > MAX_HELD else None
+
+    def _believe(self, sub: Subscription, known: Mapping[str, str]) -> Close | None:
+        """Account for what the client says it has, until it answered what it is told (E9)."""
+        if sub.told is sub.target:  # shared with all who have the same
+            return None
+        told = sub.told.resources
+        for name, version in known.items():
+            if name in told:
+                is_ours = not is_stand_in(told[name])
+                sub.claimed += len(name) + (_OURS if is_ours else _EACH + len(version))
+        self._held += sub.claimed
+        return _HELD_TOO_MUCH if self._held > MAX_HELD else None
+
+    def _forget_claims(self, sub: Subscription) -> None:
+        """The client has what we told it, and no more what it brought."""
+        self._held -= sub.claimed
+        sub.claimed = 0
 
     def _settle(self, sub: Subscription, error: str | None) -> Acked | Rejected:
         """The client answered; what waited for that is looked at again."""
         event = sub.settle(error)
+        self._forget_claims(sub)
         if sub.dirty:
             self._due = True
         self._reconsider()
@@ -198,6 +212,7 @@ class Session(ABC):
             sub.due -= due
         if response is None:
             sub.told = served  # the same content in another object
+            self._forget_claims(sub)
             return None
         sub.send(response, now)
         self._warm(response)

@@ -27,6 +27,7 @@ class Subscription:
 
     __slots__ = (
         "answered",
+        "claimed",
         "dirty",
         "doubts",
         "due",
@@ -63,6 +64,8 @@ class Subscription:
         self.due: frozenset[str] = _NONE
         """Names to answer even if the client was told of them before (S8, D3, W3)."""
         self.answered = False
+        self.claimed = 0
+        """What it costs, in bytes, to remember what the client brought from another stream."""
         self.dirty = True
         """There may be something to tell."""
         self.waiting = False
