@@ -180,15 +180,29 @@ class ServerTls:
 def as_file(content: bytes) -> Iterator[str]:
     """A path for OpenSSL, which reads files only.
 
-    In memory: what has a key is on no disk then, and pods have none that can be written.
+    In memory, where there is such a thing: what has a key is on no disk then, and pods have none
+    that can be written.
     """
-    if sys.platform == "linux":
-        with os.fdopen(os.memfd_create("smi-xds"), "wb") as file:
+    descriptor = _in_memory()
+    if descriptor is not None:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            yield f"/proc/self/fd/{file.fileno()}"
+            yield f"/proc/self/fd/{descriptor}"
     else:  # its owner's, and gone at once
-        with tempfile.NamedTemporaryFile(prefix="smi-xds-") as file:
-            file.write(content)
-            file.flush()
-            yield file.name
+        with tempfile.NamedTemporaryFile(prefix="smi-xds-") as temporary:
+            temporary.write(content)
+            temporary.flush()
+            yield temporary.name
+
+
+def _in_memory() -> int | None:
+    """A file that is in no folder; None where this Python or this machine has none.
+
+    Pythons that are built for old machines (by uv and conda, say) do not know of it, and it may be
+    forbidden (seccomp, vm.memfd_noexec).
+    """
+    if sys.platform == "linux" and hasattr(os, "memfd_create"):
+        with suppress(PermissionError):
+            return os.memfd_create("smi-xds")
+    return None

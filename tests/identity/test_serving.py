@@ -158,6 +158,27 @@ def test_no_key_is_ever_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not tls.step()
 
 
+def _forbidden(name: str) -> int:
+    raise PermissionError(errno.EACCES, "Permission denied", name)
+
+
+@pytest.mark.parametrize("instead", [None, _forbidden])
+def test_where_there_are_no_files_in_memory_one_is_gone_at_once(
+    instead: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pythons of uv and conda have none, and some machines forbid them: serve starts there, too."""
+    if instead is None:
+        monkeypatch.delattr("os.memfd_create", raising=False)
+    else:
+        monkeypatch.setattr("os.memfd_create", instead, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    tls = ServerTls(mk_authority(), NAMES, clock=Clock(NOW))
+
+    assert not tls.step()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
 def test_a_process_without_descriptors_keeps_its_certificate(
     monkeypatch: pytest.MonkeyPatch,
