@@ -32,6 +32,10 @@ log = structlog.get_logger()
 # So many of those who have the same trouble are told by name.
 _NAMED = 5
 
+# Ports that end within so many seconds are closed in one round: Services lead from one pod after
+# the other to others.
+_CLOSE_TOGETHER = 1.0
+
 
 class Publish(Protocol):
     """Takes what every proxy is to have, and when the first of the changes was seen."""
@@ -153,7 +157,9 @@ class Pipeline:
             self._closing = None
         if (ends := self._former.ends) is not None:
             loop = asyncio.get_running_loop()
-            self._closing = loop.call_later(ends - time.perf_counter(), pulse.ring)
+            # Not at once, even if its time is over: it was not closed, because a round failed.
+            wait = max(ends - time.perf_counter(), _CLOSE_TOGETHER)
+            self._closing = loop.call_later(wait, pulse.ring)
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         """Log which problems came and went."""

@@ -159,6 +159,28 @@ async def test_a_port_that_no_service_names_is_closed_after_a_while(
     assert [it is not None for it in opened] == [True, True, False]
 
 
+async def test_a_round_that_fails_to_close_a_port_is_not_repeated_without_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time stays over: there is a pause before the next round, which builds from scratch."""
+    monkeypatch.setattr("smi_xds.mesh.former.KEPT", 0.0)
+    service = shop.mk_service("web", shop.mk_port(80, target=8080))
+    objects = shop.with_slices([shop.mk_pod("web", "10.0.0.1"), service])
+    bench.intake.apply(FILES, [*map(Applied, objects), Synced()])
+    bench.pipeline.step(0)
+    bench.intake.apply(FILES, [Deleted(service.ref)])
+    bench.pipeline.step(0)
+    monkeypatch.setattr(bench.pipeline, "_build_mesh", lambda objects, **_: 1 / 0)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(bench.pipeline.run(bench.pulse))
+        await eventually_async(lambda: bench.pipeline.failures == 1)
+        closing = bench.pipeline._closing
+        assert closing is not None
+        assert closing.when() - asyncio.get_running_loop().time() > 0.5
+        running.cancel()
+
+
 async def test_a_renewed_leaf_is_published(bench: Bench) -> None:
     """After two thirds of its life, a round brings a new certificate."""
     bench.intake.apply(FILES, [Applied(mk_pod()), Synced()])
