@@ -7,10 +7,12 @@ folder, and are renewed by handing them out again.
 
 import os
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from smi_xds.identity.ca import Authority, Leaf
 from smi_xds.identity.state import (
@@ -27,6 +29,9 @@ from smi_xds.values import SpiffeId
 
 # As in Secrets of Kubernetes (kubernetes.io/tls), which other issuers write as well.
 CERTIFICATE_CHAIN, PRIVATE_KEY, TRUST_BUNDLE = "tls.crt", "tls.key", "ca.crt"
+
+# Until somebody else has written.
+_AGAIN: Final = 0.02
 
 
 def hand_out(identity: SpiffeId, *, state_folder: Path, folder: Path, now: datetime) -> Leaf:
@@ -69,6 +74,7 @@ def _signed(identity: SpiffeId, store: FolderStore, now: datetime) -> tuple[Auth
         with suppress(ConflictError):  # by a server: it may have gone on to another signer
             store.save(files_of(replace(state, handed_out_until=until)), over=stored)
             return authority, leaf
+        time.sleep(_AGAIN)
 
 
 def replace_file(file: Path, content: bytes, *, mode: int) -> None:

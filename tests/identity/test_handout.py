@@ -1,5 +1,7 @@
 """Certificates for processes that read them from files."""
 
+import fcntl
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -55,6 +57,27 @@ def test_handing_out_again_renews(state: Path, tmp_path: Path) -> None:
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert {name for name in before if after[name] != before[name]} == {"tls.crt", "tls.key"}
     assert later.not_after == NOW + timedelta(hours=36)
+
+
+def test_who_writes_the_state_is_not_asked_all_the_time(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He may have been stopped: while he has the lock, no processor is kept busy with it."""
+    writer = os.open(state, os.O_RDONLY)
+    fcntl.flock(writer, fcntl.LOCK_EX)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            os.close(writer)
+
+    monkeypatch.setattr("smi_xds.identity.handout.time.sleep", pause)
+
+    hand_out(JOB, state_folder=state, folder=tmp_path / "job", now=NOW)
+
+    assert len(pauses) == 3
+    assert min(pauses) > 0
 
 
 def test_no_authority_is_made_on_the_spot(tmp_path: Path) -> None:
