@@ -74,7 +74,7 @@ def _signed(identity: SpiffeId, store: FolderStore, now: datetime) -> tuple[Auth
         with suppress(ConflictError):  # by a server: it may have gone on to another signer
             store.save(files_of(replace(state, handed_out_until=until)), over=stored)
             return authority, leaf
-        time.sleep(_AGAIN)
+        time.sleep(_AGAIN)  # noqa: TID251 - nobody says when he has written
 
 
 def replace_file(file: Path, content: bytes, *, mode: int) -> None:
