@@ -27,6 +27,10 @@ class Pace:
         self._free_at = max(self._free_at, now) + cost
         return max(0.0, self._free_at - now - self._burst)
 
+    def owe(self, now: float, size: int) -> None:
+        """What it asked for costs as much as so many bytes of a request: the next is read later."""
+        self._free_at = max(self._free_at, now) + self._step * size / _BYTES
+
     def is_full(self, now: float) -> bool:
         """It asked for nothing that still counts: a new one would be the same."""
         return self._free_at <= now

@@ -318,7 +318,7 @@ class Stream(Generic[R, S]):
                 continue
             meters.queue.observe(now - (self._due_since or now))
             if self._is_asked and self.pace is not None:
-                self.pace.wait(now, _SENT * len(response.resources))  # it is the reader who waits
+                self.pace.owe(now, _SENT * len(response.resources))
             self._is_asked = False
             self.writing_since = now
             await self._context.write(self._joined(response))

@@ -28,3 +28,12 @@ def test_a_large_request_counts_as_several() -> None:
     pace = Pace(rate=10, burst=2)
 
     assert round(pace.wait(0.0, 4096 * 3), 6) == 0.2
+
+
+def test_what_was_asked_for_counts_by_its_size() -> None:
+    """Much of it as several requests, and a little as next to nothing."""
+    pace = Pace(rate=10, burst=2)
+    pace.owe(0.0, 4096)
+    pace.owe(0.0, 2048)
+
+    assert [round(pace.wait(0.0, 10), 6) for _ in range(2)] == [0.05, 0.15]
