@@ -53,6 +53,8 @@ class FakeApi:
     """The tokens that are accepted; empty for any."""
     answers: dict[str, tuple[int, str, bytes]] = field(default_factory=dict)
     """Paths (or `*`) that are answered with just this status, content type and body."""
+    once: dict[str, tuple[int, str, bytes]] = field(default_factory=dict)
+    """Paths that are answered so the next time."""
     page: int = 500
     version: int = 1
     oldest: int = 0
@@ -142,7 +144,7 @@ class FakeApi:
             return _status(401, "no such token")
         if status := self.refusals.get(path + watch) or self.refusals.get("*"):
             return _status(status, "refused by the test")
-        if raw := self.answers.get(path) or self.answers.get("*"):
+        if raw := self.once.pop(path, None) or self.answers.get(path) or self.answers.get("*"):
             status, content_type, body = raw
             headers = {"Content-Type": content_type, "Location": "/elsewhere"}
             return web.Response(status=status, body=body, headers=headers)
