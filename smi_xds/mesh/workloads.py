@@ -176,6 +176,8 @@ def build_workload(
 
 def _with_former(workload: Workload, former: tuple[ServedPort, ...]) -> Workload:
     """The workload with ports that no service names any longer; where one does, its word counts."""
+    if not former:
+        return workload
     ports = {port.number: port for port in workload.ports}
     udp = [(ref, port.number) for port in workload.udp_ports for ref in port.services]
     for one in former:

@@ -80,6 +80,15 @@ def mk_pod(name: str = "web", *, account: str = "web") -> Pod:
     )
 
 
+def lose_its_service(bench: Bench) -> None:
+    """A pod with a port that a Service names has had its round, and the Service is deleted."""
+    service = shop.mk_service("web", shop.mk_port(80, target=8080))
+    objects = shop.with_slices([shop.mk_pod("web", "10.0.0.1"), service])
+    bench.intake.apply(FILES, [*map(Applied, objects), Synced()])
+    bench.pipeline.step(0)
+    bench.intake.apply(FILES, [Deleted(service.ref)])
+
+
 def identity_of(sets: Sets, proxy: str = "shop/web") -> bytes:
     secret = sets[proxy].get(SECRET, "identity")
     assert secret is not None
@@ -144,11 +153,7 @@ async def test_a_port_that_no_service_names_is_closed_after_a_while(
 ) -> None:
     """Callers that have yet to hear of it find it open; then a round closes it, unasked."""
     monkeypatch.setattr("smi_xds.mesh.former.KEPT", 0.05)
-    service = shop.mk_service("web", shop.mk_port(80, target=8080))
-    objects = shop.with_slices([shop.mk_pod("web", "10.0.0.1"), service])
-    bench.intake.apply(FILES, [*map(Applied, objects), Synced()])
-    bench.pipeline.step(0)
-    bench.intake.apply(FILES, [Deleted(service.ref)])
+    lose_its_service(bench)
 
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(bench.pipeline.run(bench.pulse))
@@ -164,11 +169,7 @@ async def test_a_round_that_fails_to_close_a_port_is_not_repeated_without_end(
 ) -> None:
     """Its time stays over: there is a pause before the next round, which builds from scratch."""
     monkeypatch.setattr("smi_xds.mesh.former.KEPT", 0.0)
-    service = shop.mk_service("web", shop.mk_port(80, target=8080))
-    objects = shop.with_slices([shop.mk_pod("web", "10.0.0.1"), service])
-    bench.intake.apply(FILES, [*map(Applied, objects), Synced()])
-    bench.pipeline.step(0)
-    bench.intake.apply(FILES, [Deleted(service.ref)])
+    lose_its_service(bench)
     bench.pipeline.step(0)
     monkeypatch.setattr(bench.pipeline, "_build_mesh", lambda objects, **_: 1 / 0)
 
